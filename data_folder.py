@@ -1,0 +1,171 @@
+"""The data folder: what lies where in it, and how tables, reports and faults are read and written.
+
+Every script and notebook works on one data folder (`--data-dir`, default `data`). This module is the single place
+that knows its file names, that writes a file whole or not at all, and that turns a fault into one sentence.
+"""
+
+import argparse
+import contextlib
+import errno
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from alive_progress import alive_bar
+
+PARTIAL_SUFFIX = ".partial"
+
+
+class UserError(Exception):
+    """A fault that the user can mend; its text is one sentence: what is wrong, where, and what to do."""
+
+
+class DataFolder:
+    """Paths of the files in one data folder; `data/README.md` says what each of them is."""
+
+    def __init__(self, path: str | Path = "data"):
+        self.path = Path(path)
+        self.database = self.path / "marketplace.db"
+        self.images = self.path / "images"
+        self.products_table = self.path / "products_table.json"
+        self.images_table = self.path / "images_table.json"
+        self.products_table_clean = self.path / "products_table_clean.json"
+        self.main_categories = self.path / "main_categories.json"
+        self.duplicates = self.path / "duplicates.json"
+        self.embeddings = self.path / "embeddings"
+        self.checkpoints = self.path / "checkpoints"
+        self.results = self.path / "results"
+        self.index = self.path / "index"
+
+    def clean_images(self, size: int) -> Path:
+        return self.path / f"clean_images_{size}"
+
+    def clean_images_manifest(self, size: int) -> Path:
+        return self.clean_images(size) / "manifest.json"
+
+    def report(self, name: str) -> Path:
+        """Path of a script's report, e.g. `report("clean_tabular")`."""
+        return self.path / f"{name}_report.json"
+
+
+@contextlib.contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """Give a path to write to; it becomes `path` when the block ends well, and is removed when it does not.
+
+    The file is written beside its place and renamed, so that a reader sees the old or the new file, never half of
+    one. The name is fixed: what a killed run left behind is overwritten by the next.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, whole or not at all."""
+    with write_whole(path) as partial:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Read a JSON file; `made_by` is the script to run when it is missing.
+
+    Raises UserError when the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run {made_by} first.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise UserError(f"{path} is not readable as JSON: delete it and run {made_by} again.") from None
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as a JSON list of records, whole or not at all."""
+    with write_whole(path) as partial:
+        table.to_json(partial, orient="records", date_format="iso", force_ascii=False, double_precision=15)
+
+
+def read_table(path: Path, made_by: str, columns: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Read a table that `write_table` or a script wrote; texts stay texts.
+
+    Raises UserError when the file is missing, is no table, or lacks one of `columns`.
+    """
+    if not path.exists():
+        raise UserError(f"{path} is missing: run {made_by} first.")
+    try:
+        table = pd.read_json(path, orient="records", dtype=False, convert_dates=False)
+    except (ValueError, AttributeError):
+        raise UserError(f"{path} is not readable as a table: delete it and run {made_by} again.") from None
+    missing = [column for column in columns if column not in table.columns]
+    if missing and len(table):
+        raise UserError(f"{path} has no column {', '.join(missing)}: delete it and run {made_by} again.")
+    return table.reindex(columns=list(columns)) if missing else table
+
+
+def sentence(error: BaseException) -> str:
+    """The first line of an error's message, for use inside a sentence of ours."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(". ")
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """An argument parser that already has `--data-dir`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="folder with the data")
+    return parser
+
+
+def positive_int(text: str) -> int:
+    """Argument type: a whole number from 1 up."""
+    if not re.fullmatch(r"[0-9]+", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def progress_bar(total: int | None, title: str):
+    """An alive-progress bar on a terminal, and nothing at all into a pipe or a file."""
+    return alive_bar(total, title=title, file=sys.stderr, disable=not sys.stderr.isatty())
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """Print the counts of a report, one a line; lists of ids stay in the file."""
+    for name, value in report.items():
+        if isinstance(value, Mapping):
+            for key, count in value.items():
+                print(f"  {name} / {key}: {len(count) if isinstance(count, list) else count}")
+        else:
+            print(f"  {name}: {len(value) if isinstance(value, list) else value}")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's `main` and end the process with the exit status that the README promises.
+
+    0 done; 1 with one sentence on stderr when the whole cannot be done; 2 wrong arguments (argparse); 130 Ctrl-C.
+    """
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C: what is finished is kept, run the command again to go on.", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        sys.exit("error: the machine has not enough free memory: close other programs or work on less data.")
+    except OSError as error:
+        where = error.filename or "the data folder"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            sys.exit(f"error: no space is left on the disk of {where}: free some and run the command again.")
+        sys.exit(f"error: {where} cannot be used ({error.strerror or sentence(error)}): check the path and its rights.")
