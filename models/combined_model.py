@@ -1,0 +1,44 @@
+"""CombinedModel: the category of a product from its text and its photo together."""
+
+import torch
+from torch import Tensor, nn
+
+from models.image_model import ImageModel
+from models.text_model import TextModel
+
+
+class CombinedModel(nn.Module):
+    """A text model and an image model, and one linear layer on what the two say.
+
+    `mean_text_output` and `mean_image_output` (num_classes,) stand in for a missing text or photo; they are buffers,
+    so that a checkpoint carries them.
+    """
+
+    def __init__(
+        self, text_model: nn.Module | None = None, image_model: nn.Module | None = None, num_classes: int = 13
+    ):
+        super().__init__()
+        self.text_model = TextModel(num_classes) if text_model is None else text_model
+        self.image_model = ImageModel(num_classes) if image_model is None else image_model
+        self.fusion = nn.Sequential(nn.Linear(2 * num_classes, num_classes))
+        self.register_buffer("mean_text_output", torch.zeros(num_classes))
+        self.register_buffer("mean_image_output", torch.zeros(num_classes))
+
+    def forward(self, text: Tensor | None, image: Tensor | None) -> Tensor:
+        """Logits (N, num_classes) of texts (N, 50, 768) and photos (N, 3, H, W); one of the two may be None."""
+        if text is None and image is None:
+            raise ValueError("CombinedModel needs a text or a photo")
+        return self.combine(
+            None if text is None else self.text_model(text), None if image is None else self.image_model(image)
+        )
+
+    def combine(self, text_output: Tensor | None, image_output: Tensor | None) -> Tensor:
+        """Logits (N, num_classes) from the outputs of the branches, (N, num_classes) each; one may be None.
+
+        A product with several photos enters with the mean of their outputs.
+        """
+        if text_output is None:
+            text_output = self.mean_text_output.to(image_output.dtype).expand_as(image_output)
+        if image_output is None:
+            image_output = self.mean_image_output.to(text_output.dtype).expand_as(text_output)
+        return self.fusion(torch.cat([text_output, image_output], dim=1))  # (N, 2 * num_classes) -> (N, num_classes)

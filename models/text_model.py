@@ -1,0 +1,29 @@
+"""TextModel: the category of a product from the embedded words of its name and description."""
+
+from torch import Tensor, nn
+
+TOKENS = 50  # words and word pieces of a text, [CLS] and [SEP] among them
+EMBEDDING_SIZE = 768  # two layers of 384 numbers a token
+
+
+class TextModel(nn.Module):
+    """A convolution over the embedding of each token, then two linear layers.
+
+    The tokens are the channels of the convolution, which runs along the 768 numbers of the embedding.
+    """
+
+    def __init__(self, num_classes: int = 13):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv1d(TOKENS, 256, kernel_size=3, padding=1),  # (N, 256, 768)
+            nn.ReLU(),
+            nn.MaxPool1d(2),  # (N, 256, 384)
+            nn.Flatten(),  # (N, 98304)
+            nn.Linear(256 * EMBEDDING_SIZE // 2, 256),
+            nn.ReLU(),
+            nn.Linear(256, num_classes),
+        )
+
+    def forward(self, text: Tensor) -> Tensor:
+        """Logits (N, num_classes) of embedded texts (N, 50, 768), float."""
+        return self.layers(text)
