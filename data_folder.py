@@ -105,7 +105,7 @@ def read_table(path: Path, made_by: str, columns: tuple[str, ...] = ()) -> pd.Da
     if not path.exists():
         raise UserError(f"{path} is missing: run {made_by} first.")
     try:
-        table = pd.read_json(path, orient="records", dtype=False, convert_dates=False)
+        table = pd.read_json(path, orient="records", dtype=False)
     except (ValueError, AttributeError):
         raise UserError(f"{path} is not readable as a table: delete it and run {made_by} again.") from None
     missing = [column for column in columns if column not in table.columns]

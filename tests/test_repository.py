@@ -1,0 +1,67 @@
+"""The repository as a whole: committed notebooks are whole runs, files stay small, secrets stay out."""
+
+import json
+import re
+import subprocess
+
+import pytest
+from conftest import ROOT
+
+NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def code_cells(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_the_four_notebooks_are_there():
+    assert [path.stem for path in NOTEBOOKS] == [
+        "image_classification",
+        "neural_networks",
+        "product_ranking",
+        "tabular_linear_regression",
+    ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_committed_notebook_is_one_whole_run(path):
+    cells = code_cells(path)
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert "parameters" in cells[0]["metadata"]["tags"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert path.stat().st_size < 500_000
+    assert max(len("".join(cell["source"]).splitlines()) for cell in cells) <= 25
+    text = "".join(
+        str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", "")) for output in outputs
+    )
+    assert not re.search(r"(/home/|/root/|/work/|/tmp/|/Users/|[A-Z]:\\\\)", text)
+    assert "Warning" not in text
+
+
+def test_no_made_file_and_no_secret_is_tracked():
+    for name in TRACKED:
+        assert not re.search(r"credentials\.yaml$|\.db$|\.pt$|\.pkl$|_table.*\.json$|\.partial$", name), name
+        assert (ROOT / name).stat().st_size < 500_000, name
+
+
+def test_python_files_stay_readable():
+    for name in TRACKED:
+        if name.endswith(".py"):
+            text = (ROOT / name).read_text(encoding="utf-8")
+            assert text.count("\n") <= 400, name
+            assert not text.strip() or text.startswith(('"""', "#!")), f"{name} does not say what it is"
+
+
+def test_the_readme_names_only_what_is_there():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
+        assert (ROOT / link).exists(), link
+    for script in re.findall(r"python (?!-)([\w/]+\.py)", readme):
+        assert (ROOT / script).exists(), script
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"`make ([a-z]+)", readme):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
