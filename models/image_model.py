@@ -171,8 +171,8 @@ def _load_resnet_file(model: ImageModel, path: Path) -> None:
 
 
 def evaluation_transform(pixels: Tensor) -> Tensor:
-    """Normalised photos (N, 3, S, S), float32 in channels_last, of pixels (N, 3, S, S), uint8."""
-    return _normalised(pixels / 255)
+    """Normalised photos (N, 3, S, S), float32 in channels_last, of pixels (N, S, S, 3), uint8."""
+    return _normalised(pixels.permute(0, 3, 1, 2) / 255)
 
 
 def train_transform(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -181,7 +181,7 @@ def train_transform(pixels: Tensor, generator: torch.Generator | None = None) ->
     The random numbers are drawn on the CPU from `generator`, so that they are the same on every device.
     """
     random = torch.rand(len(pixels), 8, generator=generator).to(pixels.device)
-    image = pixels / 255  # 0 to 1
+    image = pixels.permute(0, 3, 1, 2) / 255  # (N, 3, S, S), 0 to 1
 
     flip = torch.where(random[:, 0] < 0.5, -1.0, 1.0)
     angle = (2 * random[:, 1] - 1) * math.radians(MAXIMUM_ANGLE)
