@@ -20,6 +20,9 @@ import pandas as pd
 from alive_progress import alive_bar
 
 PARTIAL_SUFFIX = ".partial"
+ROWS_AT_ONCE = 50_000
+BLOCK_CHARACTERS = 4_000_000
+JSON_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class UserError(Exception):
@@ -92,9 +95,51 @@ def read_json(path: Path, made_by: str) -> Any:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as a JSON list of records, whole or not at all."""
-    with write_whole(path) as partial:
-        table.to_json(partial, orient="records", date_format="iso", force_ascii=False, double_precision=15)
+    """Write a table as a JSON list of records, whole or not at all, some rows at a time."""
+    with write_whole(path) as partial, open(partial, "w", encoding="utf-8") as file:
+        file.write("[")
+        for start in range(0, len(table), ROWS_AT_ONCE):
+            rows = table.iloc[start : start + ROWS_AT_ONCE]
+            records = rows.to_json(orient="records", date_format="iso", force_ascii=False, double_precision=15)
+            file.write(("," if start else "") + records[1:-1])
+        file.write("]\n")
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a JSON list of records; only one block of the file is held at a time.
+
+    Raises ValueError where the file is not such a list.
+    """
+    decode = json.JSONDecoder().raw_decode
+    with open(path, encoding="utf-8") as file:
+        text = file.read(BLOCK_CHARACTERS)
+        mark = JSON_SPACE.match(text).end()
+        end_of_list = JSON_SPACE.match(text, mark + 1).end()
+        if text[mark : mark + 1] != "[":
+            raise ValueError("no list")
+        if text[end_of_list : end_of_list + 1] == "]":
+            return
+        start = mark + 1
+        while True:
+            try:
+                record, end = decode(text, JSON_SPACE.match(text, start).end())
+                mark = JSON_SPACE.match(text, end).end()
+                if text[mark : mark + 1] not in (",", "]"):
+                    raise ValueError("no separator")
+            except ValueError:
+                more = file.read(max(BLOCK_CHARACTERS, len(text) - start))
+                if not more:
+                    raise
+                text, start = text[start:] + more, 0
+                continue
+            if not isinstance(record, dict):
+                raise ValueError("no record")
+            yield record
+            start = mark + 1
+            if text[mark] == "]":
+                break
+        if (text[start:] + file.read()).strip():
+            raise ValueError("text after the list")
 
 
 def read_table(path: Path, made_by: str, columns: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -104,10 +149,18 @@ def read_table(path: Path, made_by: str, columns: tuple[str, ...] = ()) -> pd.Da
     """
     if not path.exists():
         raise UserError(f"{path} is missing: run {made_by} first.")
+    cells: dict[str, list] = {}
+    rows = 0
     try:
-        table = pd.read_json(path, orient="records", dtype=False)
-    except (ValueError, AttributeError):
+        for record in read_records(path):
+            for column, value in record.items():
+                values = cells.setdefault(column, [])
+                values.extend([None] * (rows - len(values)))
+                values.append(value)
+            rows += 1
+    except (ValueError, RecursionError):
         raise UserError(f"{path} is not readable as a table: delete it and run {made_by} again.") from None
+    table = pd.DataFrame({column: values + [None] * (rows - len(values)) for column, values in cells.items()})
     missing = [column for column in columns if column not in table.columns]
     if missing and len(table):
         raise UserError(f"{path} has no column {', '.join(missing)}: delete it and run {made_by} again.")

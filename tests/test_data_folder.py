@@ -1,6 +1,7 @@
 """data_folder.py: files appear whole or not at all, texts stay texts, faults end in one sentence."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, run_script
 
-from data_folder import UserError, read_json, read_table, write_json, write_table, write_whole
+from data_folder import UserError, read_json, read_records, read_table, write_json, write_table, write_whole
 
 
 def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path):
@@ -119,3 +120,30 @@ def test_an_empty_data_folder_gets_one_sentence(script, tmp_path):
     assert result.returncode == 1
     assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
     assert not os.path.exists(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("block", [3, 7, 1000])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_records_are_the_same_wherever_a_block_of_the_file_ends(tmp_path, monkeypatch, block, indent):
+    monkeypatch.setattr("data_folder.BLOCK_CHARACTERS", block)
+    records = [{"a": 'é😀 "]},{[\\'}, {}, {"b": [1, {"c": None}], "a": "007"}, {"a": -1.5e3, "b": True}]
+    (tmp_path / "table.json").write_text(json.dumps(records, indent=indent, ensure_ascii=False), encoding="utf-8")
+    assert list(read_records(tmp_path / "table.json")) == records
+    assert len(read_table(tmp_path / "table.json", "a script")) == 4
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "]", "[1]", "[{}", "[{},]", "[{}{}]", "[{}]x", "{}", '[{"a":}]', "\0", "[" * 99_999]
+)
+def test_a_file_that_is_no_table_gets_one_sentence(tmp_path, text):
+    (tmp_path / "table.json").write_text(text)
+    with pytest.raises(UserError, match="not readable as a table"):
+        read_table(tmp_path / "table.json", "a script")
+
+
+def test_a_large_table_is_written_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("data_folder.ROWS_AT_ONCE", 2)
+    for rows in range(6):
+        table = pd.DataFrame({"id": [f"0{row}" for row in range(rows)]})
+        write_table(tmp_path / "table.json", table)
+        assert list(read_table(tmp_path / "table.json", "a script", ("id",))["id"]) == list(table["id"])
