@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -207,7 +206,6 @@ def run(main: Callable[[], None]) -> None:
 
     0 done; 1 with one sentence on stderr when the whole cannot be done; 2 wrong arguments (argparse); 130 Ctrl-C.
     """
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         main()
     except UserError as error:
@@ -217,6 +215,9 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
     except MemoryError:
         sys.exit("error: the machine has not enough free memory: close other programs or work on less data.")
+    except BrokenPipeError:  # who read our output has gone (`| head`); the signal itself stays ignored, for it would
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # also end us when a server closes a connection
+        sys.exit(1)
     except OSError as error:
         where = error.filename or "the data folder"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
