@@ -208,6 +208,7 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
