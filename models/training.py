@@ -83,6 +83,11 @@ def process_rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
+def process_share() -> tuple[int, int]:
+    """The rank of this process and the number of processes."""
+    return process_rank(), distributed.get_world_size() if distributed.is_initialized() else 1
+
+
 @contextlib.contextmanager
 def memory_advice(batch_size: int) -> Iterator[None]:
     """Turn a device's lack of memory into a UserError that advises a smaller batch."""
