@@ -8,6 +8,7 @@ import contextlib
 import errno
 import io
 import os
+import secrets
 import stat
 import warnings
 from pathlib import Path
@@ -163,7 +164,8 @@ def clean_file(source: Path, output: Path, size: int) -> Cleaned:
 
 
 def _write_whole(path: Path, content: bytes) -> os.stat_result:
-    partial = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
+    # a random name, for two workers of a cluster may be at the same photo after one of them was given up for dead
+    partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
     try:
         with open(partial, "wb", buffering=0) as file:
             file.write(content)
@@ -176,5 +178,10 @@ def _write_whole(path: Path, content: bytes) -> os.stat_result:
 
 
 def clean_files(images: Path, outputs: Path, names: list[tuple[str, str]], size: int) -> list[Cleaned]:
-    """Clean the photos `names` (source name, output name) of folder `images` into folder `outputs`."""
+    """Clean the photos `names` (source name, output name) of folder `images` into folder `outputs`.
+
+    Raises OSError when a folder is missing on this machine or an output cannot be written.
+    """
+    for folder in (images, outputs):  # else each of the photos would be taken for one that is gone
+        os.stat(folder)
     return [clean_file(images / source, outputs / output, size) for source, output in names]
