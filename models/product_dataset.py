@@ -6,7 +6,8 @@ that an epoch is array indexing; the split of a listing is the table's `split` c
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from data_folder import DataFolder, UserError, read_json, read_table
 from listing_text import normalised_text
+from models.text_model import ENCODER, TextEmbeddings, TextEncoder, cached_embeddings
 
 CLEAN_COLUMNS = (
     "id",
@@ -121,13 +123,21 @@ def load_photos(data_dir: str | Path, products: pd.DataFrame, image_size: int = 
     )
 
 
+def load_text_embeddings(
+    data_dir: str | Path, texts: Sequence[str], encoder: str = ENCODER, device: torch.device | str = "cpu"
+) -> TextEmbeddings:
+    """Embeddings (N, 50, 768) float16, memory-mapped, of `texts`; those not yet in embeddings/ are computed."""
+    return cached_embeddings(DataFolder(data_dir).embeddings, list(texts), TextEncoder(encoder, device))
+
+
 class Batches:
     """Batches (inputs, labels) of arrays, as often as they are asked for; what `training.fit` takes.
 
     `inputs` is anything that an int64 index array indexes: pixels (P, S, S, 3) uint8 or text embeddings (N, 50, 768)
     float16. `rows` says which of them belong to the split, `labels` (one each of `rows`) what they are. `transform`
     works on a whole batch on `device`; without it the batch is given as it is. Shuffling draws from torch's global
-    generator, so that a restored random state gives the same order again.
+    generator, so that a restored random state gives the same order again. `share` is (number of this process, number
+    of processes): of each batch it takes its equal part. On a GPU the whole array is moved there once if it fits.
     """
 
     def __init__(
@@ -139,28 +149,46 @@ class Batches:
         shuffle: bool = False,
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
         device: torch.device | str = "cpu",
+        share: tuple[int, int] = (0, 1),
     ):
         if len(rows) != len(labels):
             raise ValueError(f"{len(rows)} rows but {len(labels)} labels")
-        self.inputs = inputs
+        self.inputs = _on_device(inputs, torch.device(device))
         self.rows = np.asarray(rows, np.int64)
         self.labels = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.transform = transform
         self.device = torch.device(device)
+        self.share = share
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        whole, rest = divmod(len(self.rows), self.batch_size)
+        return whole + (rest >= self.share[1])  # a rest that not every process has a part of is left out
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         order = torch.randperm(len(self.rows)) if self.shuffle else torch.arange(len(self.rows))
-        for chosen in order.split(self.batch_size):
-            batch = torch.from_numpy(np.ascontiguousarray(self.inputs[self.rows[chosen.numpy()]]))
-            batch = batch.to(self.device, non_blocking=True)
+        process, processes = self.share
+        for chosen in order.split(self.batch_size)[: len(self)]:
+            chosen = chosen[process : len(chosen) - len(chosen) % processes : processes]
+            rows = self.rows[chosen.numpy()]
+            if isinstance(self.inputs, torch.Tensor):
+                batch = self.inputs[torch.from_numpy(rows).to(self.device, non_blocking=True)]
+            else:
+                batch = torch.from_numpy(np.ascontiguousarray(self.inputs[rows])).to(self.device)
             if self.transform is not None:
                 batch = self.transform(batch)
             yield batch, self.labels[chosen].to(self.device, non_blocking=True)
+
+
+def _on_device(inputs, device: torch.device):
+    """`inputs` as a tensor on a GPU that has room for twice as much; elsewhere as they are."""
+    if (
+        device.type != "cuda"
+        or math.prod(inputs.shape) * inputs.dtype.itemsize > torch.cuda.mem_get_info(device)[0] / 2
+    ):
+        return inputs
+    return torch.from_numpy(np.asarray(inputs)).to(device)
 
 
 def rows_of_split(products: pd.DataFrame, split: str) -> np.ndarray:
