@@ -201,7 +201,7 @@ def make_engine(source: Source, timeout: float = 60) -> sqlalchemy.Engine:
         # mode=ro: SQLite would otherwise make an empty database where there is none
         address = f"file:{quote(str(source.file.resolve()))}?mode=ro"
         return sqlalchemy.create_engine(source.url, creator=lambda: sqlite3.connect(address, uri=True, timeout=timeout))
-    psycopg2.extensions.set_wait_callback(_waiter(min(timeout, CONNECT_SECONDS), timeout + 5))
+    psycopg2.extensions.set_wait_callback(_waiter(min(timeout, CONNECT_SECONDS), timeout + min(timeout, 5)))
     return sqlalchemy.create_engine(
         source.url,
         isolation_level="REPEATABLE READ",  # one snapshot, whatever others write meanwhile

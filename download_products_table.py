@@ -30,6 +30,8 @@ COLUMNS = {
 }
 ID_COLUMNS = ("id", "product_id")
 CHUNK_ROWS = 1000
+# SQLite keeps times as text, often with a space before the time of day and zeros after it
+SQLITE_TIME = re.compile(r"^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.0+$)?")
 
 
 def table_name(text: str) -> str:
@@ -92,9 +94,9 @@ def encode_rows(rows: Sequence[Sequence], columns: Sequence[sqlalchemy.ColumnCla
             for record in records:
                 record[name] = None if record[name] is None else str(record[name])
         elif isinstance(column.type, sqlalchemy.DateTime):
-            for record in records:  # SQLite keeps times as text, with a space between date and time
+            for record in records:
                 if isinstance(record[name], str):
-                    record[name] = re.sub(r"^(\d{4}-\d\d-\d\d) (?=\d\d:)", r"\1T", record[name])
+                    record[name] = SQLITE_TIME.sub(r"\1T\2", record[name])
     options = {"ensure_ascii": False, "allow_nan": False, "default": as_json_value}
     try:
         return json.dumps(records, **options)[1:-1]
