@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 from sklearn.model_selection import GroupKFold
 from torch import nn
-from torch.nn import functional as F
 
 from models.combined_model import CombinedModel
 
-STRENGTHS = tuple(10.0**exponent for exponent in np.arange(-4, 1.5, 0.5))
+STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-6, 2))
 
 
 @dataclass
@@ -47,26 +48,25 @@ def fit_combined_model(
     outputs = [np.asarray(values, np.float64) for values in (text_logits, image_logits)]
     means = [np.nanmean(values, axis=0) for values in outputs]
     filled = [np.where(np.isnan(values), mean, values) for values, mean in zip(outputs, means, strict=True)]
-    features = torch.from_numpy(np.concatenate(filled, axis=1))  # (N, 2C)
-    targets = torch.from_numpy(np.asarray(labels, np.int64))
+    features = np.concatenate(filled, axis=1)  # (N, 2C)
+    targets = np.asarray(labels, np.int64)
     folds = min(folds, len(set(groups)))
     splits = list(GroupKFold(folds, shuffle=True, random_state=seed).split(features, groups=np.asarray(groups)))
     predictions = {}
     for strength in strengths:
-        predictions[strength] = torch.zeros(len(targets), len(means[0]), dtype=torch.float64)
+        predictions[strength] = np.zeros((len(targets), len(means[0])))
         for fitted, held_out in splits:
             weight, bias = _fit_layer(features[fitted], targets[fitted], strength)
-            predictions[strength][held_out] = F.linear(features[held_out], weight, bias)
-    losses = {strength: F.cross_entropy(logits, targets).item() for strength, logits in predictions.items()}
+            predictions[strength][held_out] = features[held_out] @ weight.T + bias
+    every = np.arange(len(targets))
+    losses = {s: float(-log_softmax(logits, axis=1)[every, targets].mean()) for s, logits in predictions.items()}
     best = min(losses, key=losses.get)
     weight, bias = _fit_layer(features, targets, best)
     return Fusion(
-        weight.float(),
-        bias.float(),
-        *(torch.from_numpy(mean).float() for mean in means),
-        strength=float(best),
+        *(torch.from_numpy(values).float() for values in (weight, bias, *means)),
+        strength=best,
         losses=losses,
-        out_of_fold=predictions[best].float().numpy(),
+        out_of_fold=predictions[best].astype(np.float32),
     )
 
 
@@ -81,25 +81,33 @@ def combined_model(text_model: nn.Module, image_model: nn.Module, fusion: Fusion
     return model.eval()
 
 
-def _fit_layer(features: torch.Tensor, targets: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight (C, 2C) and bias (C,) of least mean cross-entropy plus `strength` times the squared deviations."""
+def _fit_layer(features: np.ndarray, targets: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (C, 2C) and bias (C,) of least mean cross-entropy plus `strength` times the squared deviations.
+
+    The weight is [a I, b I] + deviations; a and b are free.
+    """
     classes = features.shape[1] // 2
-    scales = torch.full((2, 1), 0.5, dtype=features.dtype, requires_grad=True)
-    deviations = torch.zeros(classes, 2 * classes, dtype=features.dtype, requires_grad=True)
-    bias = torch.zeros(classes, dtype=features.dtype, requires_grad=True)
-    identities = torch.eye(classes, dtype=features.dtype).repeat(2, 1, 1)  # (2, C, C)
+    wanted = np.eye(classes)[targets]  # (N, C)
 
-    def weight() -> torch.Tensor:
-        return torch.cat(list(scales[:, :, None] * identities), dim=1) + deviations
+    def layer(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        weight = numbers[2 + classes :].reshape(classes, 2 * classes).copy()
+        diagonal = np.arange(classes)
+        weight[diagonal, diagonal] += numbers[0]
+        weight[diagonal, classes + diagonal] += numbers[1]
+        return weight, numbers[2 : 2 + classes]
 
-    optimizer = torch.optim.LBFGS([scales, deviations, bias], max_iter=200, line_search_fn="strong_wolfe")
+    def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        weight, bias = layer(numbers)
+        logits = features @ weight.T + bias
+        log_probabilities = log_softmax(logits, axis=1)
+        value = -(wanted * log_probabilities).sum() / len(targets) + strength * np.square(numbers[2:]).sum()
+        by_logits = (np.exp(log_probabilities) - wanted) / len(targets)  # (N, C)
+        by_weight = by_logits.T @ features  # (C, 2C)
+        by_scales = [np.trace(by_weight[:, :classes]), np.trace(by_weight[:, classes:])]
+        gradient = np.concatenate([by_scales, by_logits.sum(0), by_weight.ravel()])
+        gradient[2:] += 2 * strength * numbers[2:]
+        return value, gradient
 
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(F.linear(features, weight(), bias), targets)
-        value = value + strength * (deviations.square().sum() + bias.square().sum())
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    return weight().detach(), bias.detach()
+    start = np.zeros(2 + classes + 2 * classes * classes)
+    start[:2] = 0.5
+    return layer(minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x)
