@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 from sklearn.model_selection import GroupKFold
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from models.combined_model import CombinedModel
@@ -110,4 +111,5 @@ def _fit_layer(features: np.ndarray, targets: np.ndarray, strength: float) -> tu
 
     start = np.zeros(2 + classes + 2 * classes * classes)
     start[:2] = 0.5
-    return layer(minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x)
+    with threadpool_limits(1):  # on arrays this small threads only wait for each other
+        return layer(minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x)
