@@ -40,6 +40,7 @@ EXPLANATIONS = (
         r"certificate|SSL error|root\.crt",
         "the TLS certificate of {place} is refused ({cause}): check SSLMODE, SSLROOTCERT and ENDPOINT.",
     ),
+    (r"invalid response to SSL", "what answers at {place} is no PostgreSQL server: check ENDPOINT and PORT."),
     (r"Connection refused", "{place} refuses the connection: check that the server runs, and ENDPOINT and PORT."),
     (r"translate host name|resolve", "{place} is unknown ({cause}): check ENDPOINT and the network."),
     (r"authentication failed|no password supplied", "{place} refuses USER or PASSWORD: check both."),

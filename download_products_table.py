@@ -48,7 +48,7 @@ def table_columns(engine: sqlalchemy.Engine, table: str) -> list[sqlalchemy.Colu
     """
     inspector = sqlalchemy.inspect(engine)
     if not inspector.has_table(table):
-        there = ", ".join(sorted([*inspector.get_table_names(), *inspector.get_view_names()])[:20]) or "no table"
+        there = ", ".join(sorted([*inspector.get_table_names(), *inspector.get_view_names()])[:20]) or "none"
         raise UserError(f"the database has no table {table} (it has {there}): check the database or --tables.")
     columns = [sqlalchemy.column(found["name"], found["type"]) for found in inspector.get_columns(table)]
     names = [column.name for column in columns]
