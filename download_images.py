@@ -59,6 +59,13 @@ class NotFetchedError(Exception):
         self.pause = pause
 
 
+class PhotoSession(requests.Session):
+    """A session that leaves redirects to `open_link`: requests itself reads the whole body of each, however large."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 def is_file_name(image_id: object) -> bool:
     """Whether an id may become the name of a file: no folder, no hidden file, nothing a file system trips over."""
     return isinstance(image_id, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}", image_id) is not None
@@ -93,7 +100,7 @@ def pause_asked_for(response: requests.Response) -> float:
 
 
 def open_link(session: requests.Session, link: str, timeout: float) -> requests.Response:
-    """Follow redirects, by hand, so that each target is checked and no body of a redirect is read."""
+    """The answer at the end of a link's redirects, each of whose targets is checked; no body is read yet."""
     for _ in range(MAX_REDIRECTS + 1):
         response = session.get(check_link(link), timeout=timeout, stream=True, allow_redirects=False)
         if not response.is_redirect:
@@ -206,7 +213,7 @@ def fetch_all(
         return image_id, None, len(content)
 
     def work() -> None:
-        with requests.Session() as session:
+        with PhotoSession() as session:
             session.headers["Accept-Encoding"] = "identity"  # photos are compressed already
             while not stopping.is_set():
                 try:
