@@ -81,8 +81,13 @@ class PostgresServer:
             arguments = [str(binaries / "postgres"), "--version"]
             if subprocess.run(arguments, capture_output=True, cwd=folder, **self.account).returncode == 0:
                 return binaries
-        shutil.copytree(INSTALLATION, folder / "installation", symlinks=True)
-        return folder / "installation" / "bin"
+        package = INSTALLATION.parent
+        copy = folder / package.name / INSTALLATION.name
+        shutil.copytree(INSTALLATION, copy, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")  # the programs look for it beside their package
+        if libraries.is_dir():
+            shutil.copytree(libraries, folder / libraries.name, symlinks=True)
+        return copy / "bin"
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self.binaries / program), *arguments]
