@@ -4,6 +4,8 @@ Every script and notebook works on one data folder (`--data-dir`, default `data`
 that knows its file names, that writes a file whole or not at all, and that turns a fault into one sentence.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import errno
@@ -13,10 +15,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from alive_progress import alive_bar
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PARTIAL_SUFFIX = ".partial"
 ROWS_AT_ONCE = 50_000
@@ -146,6 +150,8 @@ def read_table(path: Path, made_by: str, columns: tuple[str, ...] = ()) -> pd.Da
 
     Raises UserError when the file is missing, is no table, or lacks one of `columns`.
     """
+    import pandas as pd  # here, for it takes longer to load than a script without tables takes to run
+
     if not path.exists():
         raise UserError(f"{path} is missing: run {made_by} first.")
     cells: dict[str, list] = {}
