@@ -10,61 +10,88 @@ import unicodedata
 
 NULL_TEXTS = frozenset({"", "n/a", "null", "none", "nan", "<na>"})
 
-# Control characters, marks of writing direction, lone surrogates and private-use bullets: nothing that can be read.
+# Control characters, marks of writing direction, lone surrogates, private-use bullets: nothing that can be read.
 INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
-    "|[\ud800-\udfff\ue000-\uf8ff\ufffe\uffff]"
+    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufffe\uffff]"
+    "|[\ud800-\udfff\ue000-\uf8ff]"
 )
 LINE_BREAK = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 SPACES = re.compile(r"[^\S\n]+")
 SPACE_AROUND_BREAK = re.compile(r" ?\n ?")
 WORD = re.compile(r"[^\W_]+")
+# What WORD finds among the first 128 characters, in small letters; all others become spaces.
+ASCII_LETTERS_AND_DIGITS = bytes(ord(chr(code).lower()) if chr(code).isalnum() else 32 for code in range(128)) * 2
 
-# The site's page title: `Oak table | in Wokingham, Berkshire | Gumtree`.
-PAGE_TITLE = re.compile(r"(?:\s*\|\s*in\b[^|]*)?\s*\|\s*Gumtree\s*$", re.IGNORECASE)
+# The page's title: `Oak table | in Wokingham, Berkshire | Gumtree`.
+PAGE_TITLE = re.compile(r"(?: ?\| ?in\b[^|]*)? ?\| ?Gumtree$", re.IGNORECASE)
 
+PRICE = re.compile(
+    r"(?:£|GBP)? ?([+-]?) ?(?:£|GBP)? ?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+|(?=\.[0-9]))(\.[0-9]*)? ?(?:£|GBP)?",
+    re.IGNORECASE,
+)
+
+# The site's banner, `Posted by SELLER in CATEGORY in TOWN. DATE`, in parts. Inside a sentence a full stop stands only
+# in a word (Matthew.Bracknell) or after a short word with a capital (St. Albans, Mr. Brown).
 MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
     r"|Nov(?:ember)?|Dec(?:ember)?)\.?"
 )
 DATE = (
-    rf"(?:\d{{1,2}}(?:st|nd|rd|th)?\.?\s(?:of\s)?{MONTH},?\s\d{{4}}"  # 25 February 2022, 25. February 2022, 3rd Mar 2022
-    rf"|{MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?,?\s\d{{4}}"  # February 25, 2022
-    r"|\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?Z?)?"  # 2022-02-25
-    r"|\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4})"  # 25/02/2022
-    r"(?![\w/])"
+    rf"(?:[0-9]{{1,2}}(?:st|nd|rd|th)?\.? (?:of )?{MONTH},? [0-9]{{4}}"  # 25 February 2022, 25. February 2022
+    rf"|{MONTH} [0-9]{{1,2}}(?:st|nd|rd|th)?,? [0-9]{{4}}"  # February 25, 2022
+    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9:.]+Z?)?"  # 2022-02-25
+    r"|[0-9]{1,2}[/.-][0-9]{1,2}[/.-](?:[0-9]{4}|[0-9]{2}))"  # 25/02/2022
+    r"(?![\w/])\.?"
 )
-SELLER = r"(?:a seller|[A-Z0-9][^\s,]*(?:\s[^\s,]+){0,3}?)"
-# What stands after "in": up to the end of the sentence; the stop of an abbreviation (St. Albans) ends none.
-SENTENCE = r"[A-Z0-9\"'(&](?:[^.!?\n]|\.(?=\S)|(?<=\bSt)\.){0,200}?"
-PLACE = (
-    r"[A-Z][\w'’.-]*(?:[ -](?:(?:and|by|cum|in|le|la|of|on|the|under|upon|with|y|St\.)\b[ -]?)*[A-Z(][\w'’)-]*){0,5}"
+INSIDE = r"(?:[^.!?\n]|\.(?!(?<!\b[A-Z]\.)(?<!\b[A-Z][a-z]\.)(?<!\b[A-Z][a-z]{2}\.)(?:\s|\Z)))"
+CARRIER = (
+    r"(?i:royal mail|post|courier|hermes|evri|dpd|ups|yodel|parcelforce|recorded|signed|special|first|second|[12])"
 )
-DATED_BANNER = re.compile(rf"Posted by {SELLER}(?: in {SENTENCE})?[.,]? ?[-–—]? ?{DATE}\.?")
-# Without a date only the whole sentence tells the banner from a seller's own words.
-UNDATED_BANNER = re.compile(
-    rf"(?:Posted by a seller|(?:(?<=^)|(?<=[.!?\n)])|(?<=[.!?)]\s))Posted by (?!{'(?i:royal mail|post|courier|hermes|evri|dpd|ups|yodel|parcelforce|recorded|signed|special|first|second|1st|2nd)'}){SELLER})"
-    rf" in (?:{SENTENCE} in )?{PLACE}(?:\.(?!\w)|(?=\n)|$)",
-    re.MULTILINE,
+# Words with capitals, and the small words between them: a town or a category (Stoke-on-Trent; Men's Shoes & Boots).
+NAME = (
+    r"[A-Z](?:[\w'’(),&-]|\.(?!(?<!\bSt\.)(?:[\s.]|\Z))"
+    r"| (?=[A-Z0-9(]|& [A-Z0-9]|(?:and|by|cum|de|for|in|la|le|of|on|the|to|under|upon|with|y)\b)){0,120}"
 )
-
-PRICE = re.compile(r"(?:£|GBP)?\s*([+-]?)\s*(?:£|GBP)?\s*(\d{1,3}(?:,\d{3})+|\d+)(\.\d*)?\s*(?:£|GBP)?", re.IGNORECASE)
+BANNERS = (
+    # with a date
+    re.compile(rf"Posted by \S{INSIDE}{{0,60}}? in [A-Z]{INSIDE}{{0,200}}?[.,]? ?[-–—|]? ?{DATE}"),
+    re.compile(rf"Posted by a seller{INSIDE}{{0,200}}?[.,]? ?[-–—|]? ?{DATE}"),
+    re.compile(rf"Posted by [A-Z0-9]\S{{0,40}}(?: [^\s.]{{1,40}}){{0,3}}[.,] ?{DATE}"),
+    # without a date, with category and town
+    re.compile(rf"Posted by (?!{CARRIER})\S{INSIDE}{{0,60}}? in [A-Z]{INSIDE}{{0,200}}? in {NAME}(?<![,&(-])\.?"),
+    # without a date, with either: only a sentence of its own, for `Posted by` may be the seller's own words
+    re.compile(rf"Posted by a seller in {NAME}?(?:(?<!\bSt)\.(?!\d)|(?=\n)|\Z)"),
+    re.compile(
+        rf"(?:(?<=[.!?)\n])|(?<=[.!?)] )|\A)Posted by (?!{CARRIER})[A-Z]{INSIDE}{{0,40}}? in {NAME}?"
+        r"(?:(?<!\bSt)\.(?!\d)|(?=\n)|\Z)"
+    ),
+    re.compile(rf"Posted by a seller(?: in {NAME})?(?<![,&(-])\.?"),
+)
 
 
 def is_null(text: str) -> bool:
     """Whether a text only says that there is nothing: blank, `N/A`, `null`, `None`, `nan`, in any case."""
-    return text.strip().casefold() in NULL_TEXTS
+    text = text.strip()
+    return len(text) < 5 and text.casefold() in NULL_TEXTS
 
 
 def clean_text(text: str) -> str:
     """Readable characters only, lines ended by one line feed, single spaces, nothing at the ends."""
+    if text.isprintable() and "  " not in text:
+        return text.strip()
     text = INVISIBLE.sub("", LINE_BREAK.sub("\n", text))
     return SPACE_AROUND_BREAK.sub("\n", SPACES.sub(" ", text)).strip()
 
 
+def clean_line(text: str) -> str:
+    """A clean text on one line."""
+    text = clean_text(text)
+    return " ".join(text.split()) if "\n" in text else text
+
+
 def clean_product_name(name: str) -> str:
     """The product's name on one line, without the page title's ` | in Town, County | Gumtree`."""
-    name = " ".join(clean_text(name).split())
+    name = clean_line(name)
     while (shorter := PAGE_TITLE.sub("", name).strip()) != name:
         name = shorter
     return name
@@ -73,19 +100,25 @@ def clean_product_name(name: str) -> str:
 def clean_description(description: str) -> str:
     """The seller's own text: clean, and without the site's banner, which names the category.
 
-    The banner is `Posted by SELLER in CATEGORY in TOWN. DATE`, where category, town or date may be missing and
-    text of the seller's may stand before and after it. A seller's own words (`posted by Royal Mail`) stay.
+    The banner is `Posted by SELLER in CATEGORY in TOWN. DATE`. Category, town or date may be missing, the date has
+    several forms, and text of the seller's own may stand before and after it; that stays, also where it says that
+    the thing can be posted by Royal Mail.
     """
     text = clean_text(description)
-    if "Posted by" not in text:
-        return text
-    while (shorter := UNDATED_BANNER.sub("", DATED_BANNER.sub("", text))) != text:
+    while "Posted by" in text:
+        shorter = text
+        for banner in BANNERS:
+            shorter = banner.sub("", shorter)
+        if shorter == text:
+            break
         text = clean_text(shorter)
     return text
 
 
 def normalised_text(text: str) -> str:
     """A text as it is compared: NFKC, casefolded, only letters and digits, single spaces."""
+    if text.isascii():  # the same, faster
+        return b" ".join(text.encode("ascii").translate(ASCII_LETTERS_AND_DIGITS).split()).decode("ascii")
     return " ".join(WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
@@ -94,24 +127,22 @@ def split_of(normalised: str) -> str:
 
     The same text has the same split on every machine, in any order of rows and in any larger table.
     """
-    part = int(hashlib.sha256(normalised.encode("utf-8")).hexdigest()[:8], 16) % 100
+    part = int(hashlib.sha256(normalised.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16) % 100
     return "train" if part < 70 else "validation" if part < 85 else "test"
 
 
-def parse_price(price: object) -> float | None:
+def parse_price(price: str | float) -> float | None:
     """Pounds of a price, or None where it is no amount in pounds.
 
-    `£1,250.00`, `1250`, ` £5 `, `GBP 20`, `20 GBP`, `-3` and JSON numbers are amounts, and `FREE` is 0. Anything
+    `£1,250.00`, `1250`, ` £5 `, `GBP 20`, `20 GBP`, `£.50`, `-3` and numbers are amounts, and `FREE` is 0. Anything
     else is none: `inf`, `POA`, `€5`, `£5 each`, and commas that part no thousands (`1,25`).
     """
-    if isinstance(price, int | float):
-        return float(price) if not isinstance(price, bool) and math.isfinite(price) else None
-    text = unicodedata.normalize("NFKC", str(price)).strip()
+    text = clean_line(unicodedata.normalize("NFKC", str(price)))
     if text.casefold() == "free":
         return 0.0
     match = PRICE.fullmatch(text)
     if match is None:
         return None
-    sign, whole, pence = match.groups()
-    amount = float(f"{sign}{whole.replace(',', '')}{pence or ''}")
+    sign, pounds, pence = match.groups()
+    amount = float(f"{sign}{pounds.replace(',', '')}{pence or ''}")
     return amount if math.isfinite(amount) else None
