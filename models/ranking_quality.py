@@ -5,7 +5,7 @@ here is NumPy on plain arrays.
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -95,26 +95,30 @@ def choose_weights(
     grades: np.ndarray,
     steps: Sequence[float] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
     rounds: int = 2,
-    quality: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    least: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, float], float]:
     """Weights of the blocks (they sum to 1) that give the best mean NDCG@10 on validation queries, and that NDCG.
 
     similarities maps a block to the cosines (queries, corpus); one block's weight at a time is tried at each of
-    `steps`, beginning with equal weights, for `rounds` rounds. A lighter weight wins where two score the same.
+    `steps`, beginning with equal weights, for `rounds` rounds. A lighter weight wins where two score the same; below
+    its share in `least` no block goes.
     """
-    quality = quality or (lambda scores, grades: ranking_metrics(scores, grades)["ndcg"])
     names = list(similarities)
     weights = dict.fromkeys(names, 1.0)
 
     def score(candidate: Mapping[str, float]) -> float:
         total = sum(np.float32(candidate[name]) * similarities[name] for name in names)
-        return float(quality(total, grades).mean())
+        return float(ndcg(np.take_along_axis(grades, best_columns(total, 10), axis=1), grades).mean())
+
+    def too_light(candidate: Mapping[str, float]) -> bool:
+        whole = sum(candidate.values())
+        return whole == 0 or any(candidate[name] < share * whole for name, share in (least or {}).items())
 
     best = score(weights)
     for _, name in itertools.product(range(rounds), names):
         for step in sorted(steps):
             candidate = weights | {name: float(step)}
-            if sum(candidate.values()) == 0 or candidate == weights:
+            if too_light(candidate) or candidate == weights:
                 continue
             value = score(candidate)
             if value > best + 1e-9:
