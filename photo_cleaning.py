@@ -34,10 +34,6 @@ TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow checks the size in the header against this before it decodes: an error, not a warning, for us
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-
 
 class PhotoError(Exception):
     """A photo that is set aside; the text is the reason, the same for all photos of the same kind of fault."""
@@ -70,18 +66,19 @@ def clean_photo(file: BinaryIO, size: int) -> Image.Image:
     Raises PhotoError with the reason when the content is no JPEG, PNG, WebP or GIF that can be decoded.
     """
     try:
-        image = Image.open(file, formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        with warnings.catch_warnings():  # Pillow's, about EXIF above all: the outcome says enough
+            warnings.simplefilter("ignore")
+            image = Image.open(file, formats=FORMATS)
+            if image.width * image.height > MAX_PIXELS:
+                raise PhotoError("too many pixels")
+            return _fitted_on_black(image, size)
+    except PhotoError:
+        raise
+    except Image.DecompressionBombError:
         raise PhotoError("too many pixels") from None
     except Image.UnidentifiedImageError:
         raise PhotoError("not a JPEG, PNG, WebP or GIF") from None
-    except Exception:  # the header is a stranger's bytes, and Pillow's parsers raise whatever these led them to
-        raise PhotoError("broken") from None
-    try:
-        return _fitted_on_black(image, size)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PhotoError("too many pixels") from None
-    except Exception:  # as above
+    except Exception:  # these are a stranger's bytes, and Pillow's parsers raise whatever the bytes lead them to
         raise PhotoError("broken") from None
 
 
@@ -111,8 +108,14 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _opaque_rgb(image: Image.Image) -> Image.Image:
+    """RGB of any mode; what is transparent becomes black."""
+    see_through = image.info.get("transparency")  # PNG: an index, a list of alphas, or the one colour that is no colour
     if image.mode.startswith("I;16"):  # Pillow's own conversion would clip at 255
-        image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+        image = image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+        if see_through is not None:
+            image.info["transparency"] = round(see_through / 257)
+    elif isinstance(see_through, tuple) and max(see_through) > 255:  # of 16 bits, which Pillow has cut to 8
+        image.info["transparency"] = tuple(value >> 8 for value in see_through)
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")

@@ -1,0 +1,51 @@
+"""Photos for the tests of the cleaner: made here, in memory, each as the bytes of a file."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """An RGB picture with broad colours, edges and fine texture; no symmetry."""
+    generator = np.random.default_rng(seed)
+
+    def colours(rows: int, columns: int) -> Image.Image:
+        return Image.fromarray(generator.integers(0, 256, (rows, columns, 3), dtype=np.uint8))
+
+    broad = colours(5, 4).resize((width, height), Image.Resampling.BICUBIC)
+    edges = colours(9, 11).resize((width, height), Image.Resampling.NEAREST)
+    fine = colours(max(1, height // 8), max(1, width // 8)).resize((width, height), Image.Resampling.BILINEAR)
+    return Image.blend(Image.blend(broad, edges, 0.35), fine, 0.25)
+
+
+def content(image: Image.Image, file_format: str = "JPEG", **options) -> bytes:
+    """The bytes of a file of this picture."""
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def jpeg(width: int = 200, height: int = 150, seed: int = 0, **options) -> bytes:
+    return content(picture(width, height, seed), "JPEG", **({"quality": 88} | options))
+
+
+def png(width: int, height: int, bits: int, colour_type: int, rows: bytes, transparent: bytes = b"") -> bytes:
+    """A PNG from its parts, for what Pillow does not write itself: 16 bits, or a header that lies."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    if transparent:
+        parts.insert(1, chunk(b"tRNS", transparent))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def png_16_bits(values: np.ndarray, transparent: bytes = b"") -> bytes:
+    """A 16-bit PNG: greyscale of shape (height, width), or RGB of shape (height, width, 3)."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return png(values.shape[1], values.shape[0], 16, 2 if values.ndim == 3 else 0, rows, transparent)
