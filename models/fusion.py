@@ -12,6 +12,9 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from models.combined_model import CombinedModel
+from models.image_model import evaluation_transform
+from models.product_dataset import Batches, Photos
+from models.training import evaluate
 
 STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-6, 2))
 
@@ -27,6 +30,13 @@ class Fusion:
     strength: float  # of the regularisation, chosen by cross-validation
     losses: dict[float, float]  # out-of-fold cross-entropy of every strength
     out_of_fold: np.ndarray  # (N, C) float32: logits of each product from a fit without its fold
+
+    def logits(self, text_logits: np.ndarray, image_logits: np.ndarray) -> np.ndarray:
+        """Combined logits (N, C) float32 of the branches' outputs (N, C); rows of NaN are missing."""
+        text = np.where(np.isnan(text_logits), self.mean_text_output.numpy(), text_logits)
+        image = np.where(np.isnan(image_logits), self.mean_image_output.numpy(), image_logits)
+        features = np.concatenate([text, image], axis=1)  # (N, 2C)
+        return (features @ self.weight.numpy().T + self.bias.numpy()).astype(np.float32)
 
 
 def fit_combined_model(
@@ -113,3 +123,19 @@ def _fit_layer(features: np.ndarray, targets: np.ndarray, strength: float) -> tu
     start[:2] = 0.5
     with threadpool_limits(1):  # on arrays this small threads only wait for each other
         return layer(minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x)
+
+
+def text_outputs(model: nn.Module, embeddings, device: torch.device) -> np.ndarray:
+    """Logits (N, C) of every text of `embeddings` (N, 50, 768)."""
+    return _outputs(model, embeddings, torch.Tensor.float, device)
+
+
+def photo_outputs(model: nn.Module, photos: Photos, device: torch.device) -> np.ndarray:
+    """Logits (P, C) of every photo; `mean_by_product` makes those of the products of them."""
+    return _outputs(model, photos.pixels, evaluation_transform, device)
+
+
+def _outputs(model: nn.Module, inputs, transform, device: torch.device) -> np.ndarray:
+    count = len(inputs)
+    batches = Batches(inputs, np.arange(count), np.zeros(count, np.int64), 256, transform=transform, device=device)
+    return evaluate(model.to(device), batches, device)["logits"].numpy()

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from data_folder import DataFolder
+from models.combined_model import CombinedModel
+from models.evaluation import accuracy, fit_temperature
+from models.fusion import Fusion, combined_model, fit_combined_model, photo_outputs, text_outputs
 from models.image_model import ImageModel, evaluation_transform, load_image_weights, train_transform
-from models.product_dataset import Batches, Photos, photos_of_split, rows_of_split
+from models.product_dataset import Batches, Photos, mean_by_product, photos_of_split, rows_of_split
 from models.text_model import ENCODER, TextModel
-from models.training import Recipe, fit, pick_device, process_share
+from models.training import Recipe, fit, pick_device, process_share, save_checkpoint
 
 TEXT_RECIPE = Recipe(
     epochs=10,
@@ -154,6 +157,67 @@ def train_image_model(
         verbose=verbose,
     )
     return Trained(model, history, weights, time.perf_counter() - start)
+
+
+@dataclass
+class Combined:
+    """A CombinedModel and what it and its branches say about every product."""
+
+    model: CombinedModel
+    fusion: Fusion
+    text_logits: np.ndarray  # (N, C) float32
+    photo_logits: np.ndarray  # (P, C) float32: a row a photo
+    image_logits: np.ndarray  # (N, C) float32: the mean of each product's photos; NaN for products without
+    logits: np.ndarray  # (N, C) float32; on the validation split out of fold
+    temperature: float  # the logits are divided by it for probabilities
+    seconds: float
+
+
+def train_combined_model(
+    products: pd.DataFrame,
+    embeddings,
+    photos: Photos,
+    categories: list[str],
+    text: Trained,
+    image: Trained,
+    *,
+    seed: int = 7,
+    device: torch.device | None = None,
+    data_dir: str | Path | None = None,
+) -> Combined:
+    """Combine two trained branches: fit the last layer and the temperature on the validation split.
+
+    With `data_dir` the checkpoint goes into that data folder.
+    """
+    start = time.perf_counter()
+    device = device or pick_device()
+    text_logits = text_outputs(text.model, embeddings, device)
+    photo_logits = photo_outputs(image.model, photos, device)
+    image_logits = mean_by_product(photo_logits, photos.product_rows, len(products)).astype(np.float32)
+    rows = rows_of_split(products, "validation")
+    labels = products["main_category_code"].to_numpy(np.int64)[rows]
+    fusion = fit_combined_model(text_logits[rows], image_logits[rows], labels, products["group"].iloc[rows], seed=seed)
+    logits = fusion.logits(text_logits, image_logits)
+    logits[rows] = fusion.out_of_fold
+    temperature = fit_temperature(fusion.out_of_fold, labels)
+    model = combined_model(text.model, image.model, fusion)
+    if data_dir is not None:
+        save_checkpoint(
+            _checkpoints(data_dir, "combined")[1],
+            model,
+            categories,
+            configuration={
+                "seed": seed,
+                "encoder": text.weights,
+                "image_size": photos.pixels.shape[1],
+                "image_weights": image.weights,
+                "strength": fusion.strength,
+                "temperature": temperature,
+            },
+            validation={"accuracy": accuracy(labels, fusion.out_of_fold.argmax(1))},
+        )
+    seconds = time.perf_counter() - start
+    return Combined(model, fusion, text_logits, photo_logits, image_logits, logits, temperature, seconds)
 
 
 def augmented_text(text: Tensor, token_dropout: float = 0.0, shuffled: float = 0.0) -> Tensor:

@@ -8,6 +8,7 @@ gets batches that hold its share.
 import contextlib
 import copy
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import asdict, dataclass, field
@@ -58,7 +59,7 @@ class Recipe:
 def pick_device() -> torch.device:
     """CUDA, else Apple's MPS, else the CPU; under torchrun each process gets a GPU of its own."""
     if torch.cuda.is_available():
-        return torch.device("cuda", process_rank() % torch.cuda.device_count())
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

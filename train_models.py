@@ -1,0 +1,198 @@
+"""Train the three networks on a data folder, as the notebook does, through the same functions.
+
+    python train_models.py [--data-dir data] [--models text image combined] [--epochs N] [--resume]
+    torchrun --nproc_per_node=2 train_models.py [the same]
+
+Reads products_table_clean.json, main_categories.json, duplicates.json, images_table.json and clean_images_<size>/;
+writes embeddings/, checkpoints/ and results/train_models.json. CombinedModel is built from the text and the image
+model of this run, or else from their checkpoints of an earlier one.
+"""
+
+import argparse
+import contextlib
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import distributed
+
+from data_folder import DataFolder, argument_parser, positive_int, run
+from models import ImageModel, TextModel
+from models.checkpoints import load_checkpoint
+from models.evaluation import accuracy, classification_metrics, formatted, macro_f1, rows_table, write_results
+from models.fusion import photo_outputs, text_outputs
+from models.product_dataset import (
+    SPLITS,
+    load_main_categories,
+    load_photos,
+    load_products,
+    load_text_embeddings,
+    mean_by_product,
+    rows_of_split,
+)
+from models.recipes import (
+    IMAGE_RECIPE,
+    TEXT_RECIPE,
+    Trained,
+    train_combined_model,
+    train_image_model,
+    train_text_model,
+)
+from models.training import Recipe, pick_device, process_rank
+
+MODELS = ("text", "image", "combined")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argument_parser("Train TextModel, ImageModel and CombinedModel on the listings of a data folder.")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="which to train")
+    parser.add_argument("--epochs", type=positive_int, help="of the text and the image model, instead of the recipe's")
+    parser.add_argument("--batch-size", type=positive_int, help="of all processes together, instead of the recipe's")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoints")
+    parser.add_argument(
+        "--image-weights", default="auto", help="imagenet, none, auto (imagenet if at hand within 10 s), or a file"
+    )
+    parser.add_argument("--image-size", type=positive_int, default=64, help="side of the clean photos in pixels")
+    parser.add_argument("--seed", type=int, default=7, help="of all random numbers")
+    parser.add_argument("--log-dir", type=Path, help="folder for TensorBoard logs")
+    return parser.parse_args()
+
+
+def changed(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
+    """The recipe with the epochs and the batch size of the command line."""
+    return replace(
+        recipe, epochs=arguments.epochs or recipe.epochs, batch_size=arguments.batch_size or recipe.batch_size
+    )
+
+
+@contextlib.contextmanager
+def process_group(device: torch.device):
+    """Join the other processes when torchrun started this one; all but the first are silent."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        with contextlib.ExitStack() as stack:
+            if process_rank() != 0:
+                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+            yield
+            distributed.barrier()
+    finally:
+        distributed.destroy_process_group()
+
+
+def earlier(folder: DataFolder, name: str, categories: list[str], started_from: str) -> Trained:
+    """A branch out of the best checkpoint of an earlier run."""
+    model = {"text": TextModel, "image": ImageModel}[name](len(categories))
+    checkpoint = load_checkpoint(folder.checkpoints / f"{name}_model_best.pt", model, categories)
+    print(f"{name} model: from {name}_model_best.pt, validation accuracy {checkpoint['validation']['accuracy']:.1%}.")
+    return Trained(model, [], checkpoint["configuration"][started_from], 0.0)
+
+
+def result_rows(model: str, logits: np.ndarray, products: pd.DataFrame, seconds: float) -> list[dict]:
+    """Accuracy and macro-F1 of one model by product; rows of NaN in `logits` (N, C) are products it cannot judge."""
+    labels = products["main_category_code"].to_numpy(np.int64)
+    judged = ~np.isnan(logits).any(axis=1)
+    known = {split: [row for row in rows_of_split(products, split) if judged[row]] for split in SPLITS}
+    if not all(known.values()):
+        print(f"{model} is not evaluated: a split has no usable listing.")
+        return []
+    predictions = np.nan_to_num(logits).argmax(axis=1)
+    majority = np.bincount(labels[known["train"]]).argmax()
+    tested = classification_metrics(labels[known["test"]], predictions[known["test"]])
+    return [
+        {
+            "task": "category",
+            "model": model,
+            "metric": metric,
+            "validation": function(labels[known["validation"]], predictions[known["validation"]]),
+            "test": tested[key],
+            "test_interval": tested[f"{key}_interval"],
+            "baseline": function(labels[known["test"]], np.full(len(known["test"]), majority)),
+            "seconds": seconds,
+        }
+        for metric, key, function in (("accuracy", "accuracy", accuracy), ("macro-F1", "macro_f1", macro_f1))
+    ]
+
+
+def train(arguments: argparse.Namespace, device: torch.device) -> None:
+    folder = DataFolder(arguments.data_dir)
+    products = load_products(arguments.data_dir)
+    categories = load_main_categories(arguments.data_dir)
+    wanted = set(arguments.models)
+    options = {
+        "seed": arguments.seed,
+        "device": device,
+        "data_dir": arguments.data_dir,
+        "resume": arguments.resume,
+    }
+    print(f"{len(products):,} listings in {len(categories)} categories; training on {device.type}.")
+    rows = []
+    text = image = None
+    if wanted & {"text", "combined"}:
+        embeddings = load_text_embeddings(arguments.data_dir, products["text"].tolist(), device=device)
+    if wanted & {"image", "combined"}:
+        photos = load_photos(arguments.data_dir, products, arguments.image_size)
+        print(f"{len(photos):,} photos of {arguments.image_size} pixels.")
+    if "text" in wanted:
+        print("TextModel")
+        log_dir = arguments.log_dir and arguments.log_dir / "text"
+        text = train_text_model(
+            products, embeddings, categories, recipe=changed(TEXT_RECIPE, arguments), log_dir=log_dir, **options
+        )
+        rows += result_rows("TextModel", text_outputs(text.model, embeddings, device), products, text.seconds)
+    if "image" in wanted:
+        print("ImageModel")
+        image = train_image_model(
+            products,
+            photos,
+            categories,
+            image_weights=arguments.image_weights,
+            recipe=changed(IMAGE_RECIPE, arguments),
+            log_dir=arguments.log_dir and arguments.log_dir / "image",
+            **options,
+        )
+        logits = mean_by_product(photo_outputs(image.model, photos, device), photos.product_rows, len(products))
+        rows += result_rows(f"ImageModel ({image.weights} weights)", logits, products, image.seconds)
+    if "combined" in wanted:
+        print("CombinedModel")
+        text = text or earlier(folder, "text", categories, "encoder")
+        image = image or earlier(folder, "image", categories, "image_weights")
+        if process_rank() == 0:
+            del options["resume"]
+            combined = train_combined_model(products, embeddings, photos, categories, text, image, **options)
+            rows += result_rows("CombinedModel", combined.logits, products, combined.seconds)
+    if process_rank() == 0 and rows:
+        write_results(
+            arguments.data_dir,
+            "train_models",
+            {
+                "seed": arguments.seed,
+                "split_sizes": {split: len(rows_of_split(products, split)) for split in SPLITS},
+                "parameters": {
+                    name: str(value) if isinstance(value, Path) else value
+                    for name, value in vars(arguments).items()
+                    if name not in ("data_dir", "log_dir")
+                },
+                "rows": rows,
+            },
+        )
+        print(rows_table(rows).map(formatted).to_string(index=False))
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    start = time.perf_counter()
+    device = pick_device()
+    with process_group(device):
+        train(arguments, device)
+        print(f"done in {time.perf_counter() - start:.0f} s; checkpoints are in {arguments.data_dir / 'checkpoints'}.")
+
+
+if __name__ == "__main__":
+    run(main)
