@@ -116,12 +116,32 @@ def per_class_table(labels: np.ndarray, predictions: np.ndarray, names: Sequence
     return pd.DataFrame(columns, index=pd.Index(names, name="category"))
 
 
-def mean_by_group(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted distinct `groups` (G,) and the mean of `values` (N, ...) over each: photos' scores to a product's."""
-    distinct, codes = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.zeros((len(distinct), *np.shape(values)[1:]))
-    np.add.at(sums, codes, np.asarray(values, dtype=float))
-    return distinct, sums / np.bincount(codes).reshape(-1, *[1] * (sums.ndim - 1))
+def r_squared(true: np.ndarray, predicted: np.ndarray) -> float:
+    """1 - mean squared error / variance of two arrays (N,): 1 is perfect, 0 what the mean of `true` would reach."""
+    return float(1 - np.mean((true - predicted) ** 2) / np.var(true))
+
+
+def log_r_squared(prices: np.ndarray, predicted: np.ndarray) -> float:
+    """R2 of log prices; a prediction below £1 counts as £1, for a linear model may fall below nothing."""
+    return r_squared(np.log(prices), np.log(np.maximum(predicted, 1)))
+
+
+PRICE_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "R2, log pounds": log_r_squared,
+    "R2, pounds": r_squared,
+    "mean absolute error, pounds": lambda prices, predicted: float(np.mean(np.abs(prices - predicted))),
+    "median absolute error, pounds": lambda prices, predicted: float(np.median(np.abs(prices - predicted))),
+}
+
+
+def price_metrics(
+    prices: np.ndarray, predicted: np.ndarray, groups: np.ndarray | None = None, seed: int = 0
+) -> dict[str, tuple[float, tuple[float, float]]]:
+    """Each of `PRICE_METRICS` of `prices` and `predicted` (N,), both in pounds, with its 95% bootstrap interval."""
+    return {
+        name: (metric(prices, predicted), bootstrap_interval(metric, prices, predicted, groups=groups, seed=seed))
+        for name, metric in PRICE_METRICS.items()
+    }
 
 
 # Calibration ----------------------------------------------------------------------------------------------------------
