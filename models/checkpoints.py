@@ -74,7 +74,7 @@ def load_checkpoint(
             "run train_models.py again, without --resume."
         )
     if model is not None:
-        _load_weights(model, checkpoint, path)
+        load_weights(model, checkpoint, path)
     return checkpoint
 
 
@@ -85,7 +85,8 @@ def _difference(theirs: list[str], ours: list[str]) -> str:
     return f"number {first} is {theirs[first]!r} there, {ours[first]!r} in the data"
 
 
-def _load_weights(model: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+    """Put the weights of a checkpoint read from `path` into `model`; raises UserError when they do not fit."""
     name = type(model).__name__
     if checkpoint["model"] != name:
         raise UserError(f"the checkpoint {path} holds a {checkpoint['model']}, not a {name}: give another file.")

@@ -24,6 +24,7 @@ MAXIMUM_ANGLE = 15  # degrees, either way
 ZOOM = (0.75, 1.25)  # smallest and largest factor
 MAXIMUM_SHIFT = 0.15  # of the photo's side, either way
 MAXIMUM_TINT = 0.3  # how far brightness, contrast and saturation go from 1
+IMAGENET_URL = ResNet50_Weights.IMAGENET1K_V2.url
 DOWNLOAD_SECONDS = 10  # how long "auto" waits for the ImageNet weights
 
 
@@ -88,7 +89,7 @@ def load_image_weights(model: ImageModel, weights: str | Path) -> str:
             if weights == "imagenet":
                 raise UserError(
                     f"the ImageNet weights cannot be downloaded ({sentence(error)}): put {_imagenet_cache().name} from "
-                    f"{ResNet50_Weights.IMAGENET1K_V2.url} into {_imagenet_cache().parent}, or choose none."
+                    f"{IMAGENET_URL} into {_imagenet_cache().parent}, or choose none."
                 ) from None
             model.unfreeze()
             print("ImageModel starts from random weights, all of them learning: no ImageNet weights within 10 seconds.")
@@ -107,7 +108,7 @@ def load_image_weights(model: ImageModel, weights: str | Path) -> str:
 
 def _imagenet_cache() -> Path:
     """Where torchvision keeps its ImageNet weights."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(ResNet50_Weights.IMAGENET1K_V2.url).path).name
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(IMAGENET_URL).path).name
 
 
 def _imagenet_file(seconds: float | None) -> Path:
@@ -119,7 +120,7 @@ def _imagenet_file(seconds: float | None) -> Path:
 
     def download() -> None:
         try:
-            _download(ResNet50_Weights.IMAGENET1K_V2.url, path, seconds)
+            _download(IMAGENET_URL, path, seconds)
         except OSError as error:
             failures.append(error)
 
