@@ -41,11 +41,11 @@ def sample_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
+def postgres():
     """A PostgreSQL server that asks for a password; see postgres_server.py."""
     from postgres_server import running_postgres
 
-    with running_postgres(tmp_path_factory.mktemp("postgres")) as server:
+    with running_postgres() as server:
         yield server
 
 
