@@ -58,6 +58,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--image-size", type=positive_int, default=64, help="side of the clean photos in pixels")
     parser.add_argument("--seed", type=int, default=7, help="of all random numbers")
+    parser.add_argument(
+        "--checkpoint-seconds", type=float, default=60, help="how often to save, at the end of an epoch"
+    )
     parser.add_argument("--log-dir", type=Path, help="folder for TensorBoard logs")
     return parser.parse_args()
 
@@ -130,6 +133,7 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
         "device": device,
         "data_dir": arguments.data_dir,
         "resume": arguments.resume,
+        "checkpoint_seconds": arguments.checkpoint_seconds,
     }
     print(f"{len(products):,} listings in {len(categories)} categories; training on {device.type}.")
     rows = []
@@ -164,8 +168,17 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
         text = text or earlier(folder, "text", categories, "encoder")
         image = image or earlier(folder, "image", categories, "image_weights")
         if process_rank() == 0:
-            del options["resume"]
-            combined = train_combined_model(products, embeddings, photos, categories, text, image, **options)
+            combined = train_combined_model(
+                products,
+                embeddings,
+                photos,
+                categories,
+                text,
+                image,
+                seed=arguments.seed,
+                device=device,
+                data_dir=arguments.data_dir,
+            )
             rows += result_rows("CombinedModel", combined.logits, products, combined.seconds)
     if process_rank() == 0 and rows:
         write_results(

@@ -62,12 +62,14 @@ def train_text_model(
     data_dir: str | Path | None = None,
     resume: bool = False,
     encoder: str = ENCODER,
+    checkpoint_seconds: float = 60,
     log_dir: Path | None = None,
     verbose: bool = True,
 ) -> Trained:
     """Train a TextModel on the train split of `products`, whose texts are `embeddings` (N, 50, 768), row by row.
 
-    With `data_dir` the checkpoints go into that data folder, and `resume` goes on from the last one there.
+    With `data_dir` the checkpoints go into that data folder, every `checkpoint_seconds` and at the end, and `resume`
+    goes on from the last one there.
 
     Raises UserError as `fit`.
     """
@@ -93,6 +95,7 @@ def train_text_model(
         configuration={"seed": seed, "encoder": encoder, "train_examples": len(train.rows)},
         checkpoints=_checkpoints(data_dir, "text"),
         resume=resume,
+        checkpoint_seconds=checkpoint_seconds,
         log_dir=log_dir,
         verbose=verbose,
     )
@@ -110,6 +113,7 @@ def train_image_model(
     device: torch.device | None = None,
     data_dir: str | Path | None = None,
     resume: bool = False,
+    checkpoint_seconds: float = 60,
     log_dir: Path | None = None,
     verbose: bool = True,
 ) -> Trained:
@@ -153,6 +157,7 @@ def train_image_model(
         parameter_groups=image_parameter_groups(model, recipe, pretrained=weights != "none"),
         checkpoints=_checkpoints(data_dir, "image"),
         resume=resume,
+        checkpoint_seconds=checkpoint_seconds,
         log_dir=log_dir,
         verbose=verbose,
     )
