@@ -8,7 +8,7 @@ from data.sample.drawing import COLOURS, PhotoSpec, draw_photo
 from data.sample.kinds import CATEGORY_SIZES, KINDS
 from data_folder import write_whole
 
-TILE, GAP, LABEL = 96, 4, 150
+TILE, GAP, LABEL = 88, 3, 150
 
 
 def write_contact_sheet(path: Path, seed: int, columns: int = 12) -> None:
@@ -29,4 +29,4 @@ def write_contact_sheet(path: Path, seed: int, columns: int = 12) -> None:
             tile = ImageOps.pad(photo, (TILE, TILE), color=(0, 0, 0))
             sheet.paste(tile, (LABEL + GAP + column * (TILE + GAP), y))
     with write_whole(path) as partial:
-        sheet.quantize(160).save(partial, "PNG", optimize=True)
+        sheet.quantize(112, method=Image.Quantize.FASTOCTREE).save(partial, "PNG", optimize=True)

@@ -99,24 +99,24 @@ class Pen:
         self.rect(x0, y0, x1, y1, fill, radius)
 
     def oval(self, cx: float, cy: float, rx: float, ry: float, fill: Colour, edge: float = 0.025) -> None:
-        self.poly(self._arc_points(cx, cy, rx, ry, 0, 360), fill, edge)
+        self.poly(self.arc_points(cx, cy, rx, ry, 0, 360), fill, edge)
 
     def disc(self, cx: float, cy: float, radius: float, fill: Colour, edge: float = 0.025) -> None:
         self.oval(cx, cy, radius, radius, fill, edge)
 
     def ring(self, cx: float, cy: float, radius: float, width: float, fill: Colour, ry: float | None = None) -> None:
-        points = self._arc_points(cx, cy, radius, radius if ry is None else ry, 0, 380)
+        points = self.arc_points(cx, cy, radius, radius if ry is None else ry, 0, 380)
         self.line(points, width, fill)
 
     def arc(
         self, cx: float, cy: float, rx: float, ry: float, start: float, end: float, width: float, fill: Colour
     ) -> None:
         """A curved stroke; angles in degrees, 0 to the right and growing clockwise."""
-        self.line(self._arc_points(cx, cy, rx, ry, start, end), width, fill)
+        self.line(self.arc_points(cx, cy, rx, ry, start, end), width, fill)
 
     def pie(self, cx: float, cy: float, rx: float, ry: float, start: float, end: float, fill: Colour) -> None:
         """The part of an oval between two angles, closed by a straight cut."""
-        self.poly(self._arc_points(cx, cy, rx, ry, start, end), fill)
+        self.poly(self.arc_points(cx, cy, rx, ry, start, end), fill)
 
     def line(self, points: Sequence[Point], width: float, fill: Colour) -> None:
         pixels = [self.place(x, y) for x, y in points]
@@ -132,7 +132,7 @@ class Pen:
         self.line(points, width, fill)
 
     @staticmethod
-    def _arc_points(cx: float, cy: float, rx: float, ry: float, start: float, end: float) -> list[Point]:
+    def arc_points(cx: float, cy: float, rx: float, ry: float, start: float, end: float) -> list[Point]:
         steps = max(6, int(abs(end - start) / 9))
         angles = [math.radians(start + (end - start) * step / steps) for step in range(steps + 1)]
         return [(cx + rx * math.cos(angle), cy + ry * math.sin(angle)) for angle in angles]

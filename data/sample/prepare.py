@@ -14,8 +14,9 @@ import random
 import shutil
 import sqlite3
 import sys
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -82,13 +83,16 @@ def existing_settings(database: Path) -> dict[str, str]:
         return {}
 
 
-def generated_chunks(seed: int, listings: int, pool: ProcessPoolExecutor) -> Iterator[Chunk]:
+def generated_chunks(arguments: argparse.Namespace, pool: ProcessPoolExecutor) -> Iterator[Chunk]:
     """Chunks in order; workers are at most IN_FLIGHT chunks ahead."""
-    sizes = chunk_sizes(listings)
-    waiting = [pool.submit(make_chunk, seed, *size) for size in islice(sizes, IN_FLIGHT)]
-    while waiting:
-        yield waiting.pop(0).result()
-        waiting += [pool.submit(make_chunk, seed, *size) for size in islice(sizes, 1)]
+    sizes = chunk_sizes(arguments.listings)
+    waiting: deque[Future[Chunk]] = deque()
+    while True:
+        for number, listings in islice(sizes, IN_FLIGHT - len(waiting)):
+            waiting.append(pool.submit(make_chunk, arguments.seed, number, listings, arguments.photos))
+        if not waiting:
+            return
+        yield waiting.popleft().result()
 
 
 def stray_photos(seed: int) -> tuple[list[tuple], list[PhotoSpec]]:
@@ -109,12 +113,11 @@ def fill_database(
     insert_image = f"INSERT INTO images VALUES ({', '.join('?' * len(IMAGE_COLUMNS))})"
     connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + SCHEMA)
     with progress_bar(arguments.listings, "listings") as bar:
-        for chunk in generated_chunks(arguments.seed, arguments.listings, pool):
+        for chunk in generated_chunks(arguments, pool):
             connection.executemany(insert_product, chunk.products)
             connection.executemany(insert_image, chunk.images)
-            if arguments.photos:
-                photos += chunk.photos
-                copies |= chunk.copied_photos
+            photos += chunk.photos
+            copies |= chunk.copied_photos
             bar(len(chunk.products))
     rows, strays = stray_photos(arguments.seed)
     connection.executemany(insert_image, rows)

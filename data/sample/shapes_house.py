@@ -42,15 +42,16 @@ def cooker(p: Pen) -> None:
 
 
 def vacuum(p: Pen) -> None:
-    p.tube([(0.72, -0.95), (0.35, -0.1)], 0.09, p.metal)
-    p.tube([(0.72, -0.95), (0.88, -0.9), (0.84, -0.72)], 0.08, p.dark)
-    p.arc(0.35, -0.2, 0.45, 0.5, 20, 150, 0.08, p.dark)
-    p.poly([(0.1, -0.35), (0.5, -0.2), (0.05, 0.72), (-0.4, 0.55)], p.body)
-    p.poly([(0.12, -0.1), (0.32, -0.02), (0.05, 0.48), (-0.16, 0.4)], p.trim)
-    p.disc(-0.08, 0.62, 0.27, shade(p.body, 0.75))
-    p.disc(-0.08, 0.62, 0.13, p.metal)
-    p.poly([(-0.95, 0.68), (-0.25, 0.6), (-0.1, 0.95), (-0.98, 0.95)], p.dark)
-    p.rect(-0.9, 0.86, -0.15, 0.96, p.trim)
+    p.arc(0.1, -0.35, 0.62, 0.55, 185, 355, 0.12, p.dark)
+    p.tube([(-0.52, -0.4), (-0.8, 0.7)], 0.1, p.metal)
+    p.poly([(-1.0, 0.72), (-0.6, 0.72), (-0.42, 0.95), (-1.0, 0.95)], p.trim)
+    p.rect(-0.3, -0.1, 0.95, 0.75, p.body, 0.4, 0.035)
+    p.pie(0.33, 0.1, 0.55, 0.34, 180, 360, shade(p.body, 0.75))
+    p.rect(0.12, -0.42, 0.55, -0.28, p.dark, 0.06)
+    p.disc(0.72, 0.66, 0.27, p.dark)
+    p.disc(0.72, 0.66, 0.12, p.metal)
+    p.disc(-0.12, 0.78, 0.15, p.dark)
+    p.rect(-0.05, 0.28, 0.35, 0.48, p.trim, 0.05)
 
 
 def kettle(p: Pen) -> None:
@@ -94,14 +95,16 @@ def sofa(p: Pen) -> None:
 
 
 def bed(p: Pen) -> None:
-    p.rect(-0.8, -0.75, 0.5, 0.05, p.trim, p.between(0, 0.3))
-    p.poly([(-0.75, -0.15), (0.45, -0.15), (0.95, 0.5), (-0.6, 0.62)], p.light)
-    p.poly([(-0.7, 0.08), (0.62, 0.05), (0.95, 0.5), (-0.6, 0.62)], p.body)
-    p.poly([(-0.6, 0.62), (0.95, 0.5), (0.95, 0.72), (-0.6, 0.86)], shade(p.body, 0.75))
-    for x in (-0.65, -0.08):
-        p.rect(x, -0.32, x + 0.48, -0.05, WHITE, 0.1)
-    for x, y in ((-0.58, 0.84), (0.9, 0.72)):
-        p.rect(x - 0.05, y, x + 0.05, y + 0.12, p.dark)
+    arch = p.between(0, 0.35)
+    p.rect(-0.9, -0.85, 0.9, 0.4, p.trim, arch, 0.035)
+    p.poly([(-0.8, -0.1), (0.8, -0.1), (0.98, 0.45), (-0.98, 0.45)], p.light)
+    for x in (-0.68, 0.08):
+        p.rect(x, -0.32, x + 0.6, 0.02, WHITE, 0.12)
+    p.poly([(-0.86, 0.1), (0.86, 0.1), (0.98, 0.45), (-0.98, 0.45)], p.body)
+    p.poly([(-0.84, 0.06), (0.84, 0.06), (0.9, 0.2), (-0.9, 0.2)], shade(p.body, 1.4))
+    p.rect(-0.98, 0.45, 0.98, 0.72, shade(p.body, 0.72))
+    for x in (-0.92, 0.8):
+        p.rect(x, 0.72, x + 0.12, 0.88, p.dark)
 
 
 def lamp(p: Pen) -> None:
@@ -116,6 +119,8 @@ def lamp(p: Pen) -> None:
 
 def plant(p: Pen) -> None:
     greens = [(52, 120, 58), (86, 150, 60), (40, 96, 66), (120, 160, 84)]
+    if p.rng.random() < 0.35:  # some have red, grey or bright leaves
+        greens = [shade(p.trim, factor) for factor in (0.7, 0.9, 1.1, 1.3)]
     leaves = p.rng.randint(9, 13)
     for i in range(leaves):
         angle = math.radians(-170 + 160 * i / (leaves - 1))
@@ -160,7 +165,7 @@ def pram(p: Pen) -> None:
     p.tube([(-0.4, 0.7), (0.3, 0.15)], 0.06, p.metal)
     p.tube([(0.4, 0.7), (-0.3, 0.15)], 0.06, p.metal)
     p.pie(-0.05, -0.05, 0.68, 0.5, 0, 180, p.body)
-    p.poly([(-0.05, -0.05), *[p._arc_points(-0.05, -0.05, 0.68, 0.72, 180, 285)][0]], p.trim)
+    p.poly([(-0.05, -0.05), *p.arc_points(-0.05, -0.05, 0.68, 0.72, 180, 285)], p.trim)
     for angle in (215, 250):
         x, y = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         p.line([(-0.05, -0.05), (-0.05 + 0.68 * x, -0.05 + 0.72 * y)], 0.03, shade(p.trim, 0.5))

@@ -71,19 +71,19 @@ def hat(p: Pen) -> None:
 
 
 def wheelchair(p: Pen) -> None:
-    p.tube([(-0.25, 0.15), (-0.6, 0.75), (-0.88, 0.75)], 0.07, p.metal)
-    p.tube([(0.42, -0.85), (0.42, 0.25)], 0.08, p.metal)
-    p.tube([(0.42, -0.85), (0.7, -0.85)], 0.09, p.dark)
-    p.rect(0.22, -0.72, 0.42, 0.1, p.body, 0.05)
-    p.rect(-0.35, 0.02, 0.45, 0.18, p.body, 0.05)
-    p.tube([(-0.25, -0.25), (0.4, -0.25)], 0.08, p.dark)
-    p.ring(0.28, 0.4, 0.5, 0.09, BLACK)
-    p.ring(0.28, 0.4, 0.4, 0.03, p.metal)
-    for i in range(4):
-        x, y = 0.46 * math.cos(i * math.pi / 4 + 0.2), 0.46 * math.sin(i * math.pi / 4 + 0.2)
-        p.line([(0.28 - x, 0.4 - y), (0.28 + x, 0.4 + y)], 0.025, p.metal)
-    p.disc(-0.5, 0.82, 0.15, p.dark)
-    p.disc(-0.5, 0.82, 0.06, p.light)
+    p.tube([(-0.45, 0.12), (-0.68, 0.7), (-0.98, 0.7)], 0.08, p.metal)
+    p.tube([(0.45, -0.9), (0.38, 0.3)], 0.09, p.metal)
+    p.tube([(0.45, -0.88), (0.8, -0.92)], 0.11, p.dark)
+    p.poly([(0.12, -0.8), (0.42, -0.8), (0.36, 0.1), (0.06, 0.1)], p.body)
+    p.rect(-0.52, -0.02, 0.38, 0.2, shade(p.body, 0.85), 0.07)
+    p.tube([(-0.4, -0.02), (-0.4, -0.32), (0.35, -0.32)], 0.09, p.trim)
+    p.ring(0.28, 0.38, 0.56, 0.11, BLACK)
+    p.ring(0.28, 0.38, 0.45, 0.04, p.light)
+    for i in range(5):
+        x, y = 0.5 * math.cos(i * math.pi / 5 + 0.2), 0.5 * math.sin(i * math.pi / 5 + 0.2)
+        p.line([(0.28 - x, 0.38 - y), (0.28 + x, 0.38 + y)], 0.025, p.metal)
+    p.disc(-0.5, 0.78, 0.19, p.dark)
+    p.disc(-0.5, 0.78, 0.08, p.light)
 
 
 def perfume(p: Pen) -> None:

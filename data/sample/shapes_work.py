@@ -208,7 +208,7 @@ def whiteboard(p: Pen) -> None:
 
 
 def boxes(p: Pen) -> None:
-    brown = (188, 148, 104)
+    brown = p.rng.choice([(188, 148, 104), (222, 200, 164), WHITE, shade(p.trim, 1.2)])
     for x, y, w, h in ((-0.9, 0.1, 0.85, 0.7), (0.02, 0.25, 0.75, 0.55), (-0.55, -0.62, 0.85, 0.66)):
         p.box(x, y, x + w, y + h, brown, 0.17)
         p.rect(x + w * 0.42, y, x + w * 0.58, y + h, p.body, edge=0.012)
@@ -268,7 +268,7 @@ def toolbox(p: Pen) -> None:
 
 
 def bricks(p: Pen) -> None:
-    tone = p.rng.choice([(176, 84, 62), (196, 120, 84), (150, 142, 134), (168, 110, 90)])
+    tone = p.rng.choice([(176, 84, 62), (196, 120, 84), (150, 142, 134), p.body, p.body])
     rows = p.rng.choice((4, 5))
     height = 1.4 / rows
     for row in range(rows):

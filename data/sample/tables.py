@@ -84,7 +84,7 @@ def _draw_listing(rng: random.Random, chunk: Chunk, page_id: int, seen: set[str]
         description = write_description(rng, kind, clarity, colour, condition, town, price)
     seen.add(description)
     if rng.random() < BANNER_SHARE:
-        description = write_banner(rng, description[:BANNER_LONGEST], title, kind.category, town)
+        description = write_banner(rng, description[:BANNER_LONGEST].rstrip(), title, kind.category, town)
 
     row = {
         "id": new_id(rng),
@@ -133,8 +133,11 @@ def _add_duplicates(rng: random.Random, chunk: Chunk, count: int) -> None:
             chunk.photos.append(replace(specs[originals[0]], image_id=image_id, photo_seed=f"photo/{image_id}"))
 
 
-def make_chunk(seed: int, number: int, listings: int) -> Chunk:
-    """Make `listings` rows of products, copies included, with their photos; the same for the same arguments."""
+def make_chunk(seed: int, number: int, listings: int, with_photos: bool = True) -> Chunk:
+    """Make `listings` rows of products, copies included; the same for the same arguments.
+
+    Without photos the rows are the same, but nothing says what the photos are drawn from.
+    """
     rng = random.Random(f"sample marketplace/{seed}/{number}")
     chunk, seen = Chunk(), set()
     copies = round(listings * DUPLICATE_SHARE)
@@ -144,6 +147,8 @@ def make_chunk(seed: int, number: int, listings: int) -> Chunk:
         _draw_listing(rng, chunk, page_id, seen)
     _add_duplicates(rng, chunk, copies)
     rng.shuffle(chunk.products)
+    if not with_photos:
+        chunk.photos, chunk.copied_photos = [], {}
     return chunk
 
 

@@ -10,7 +10,9 @@ import random
 from data.sample.kinds import KINDS, Kind
 
 CLEAR, INDIRECT, VAGUE = "clear", "indirect", "vague"
-CLARITY_SHARES = {CLEAR: 0.66, INDIRECT: 0.18, VAGUE: 0.16}
+CLARITY_SHARES = {CLEAR: 0.78, INDIRECT: 0.12, VAGUE: 0.10}
+
+NEIGHBOUR_SHARES = {CLEAR: 0.25, INDIRECT: 0.3, VAGUE: 0.4}  # of texts that mention another thing
 
 CONDITIONS = {
     "brand new": 1.5,
@@ -23,6 +25,8 @@ CONDITIONS = {
     "sold as seen": 0.35,
 }
 
+OPENINGS = ("{} for sale", "Selling my {}", "{}", "Here is a {}", "A {} looking for a new owner")
+
 GENERIC_TITLES = (
     "Bargain", "Moving house sale", "Must go this week", "Clear out", "Great item", "As in the pictures",
     "Nearly new item", "Quick sale wanted", "House clearance", "Please look", "Lovely thing", "Ideal present",
@@ -31,8 +35,8 @@ GENERIC_TITLES = (
 )  # fmt: skip
 
 CONDITION_LINES = (
-    "In {condition}.", "{Condition}, see the photos.", "It is in {condition}.", "Item is {condition}.",
-    "{Condition} for its age.", "I would call it {condition}.", "{Condition} throughout.",
+    "Condition: {condition}.", "{Condition}, see the photos.", "{Condition} overall.", "{Condition} for its age.",
+    "I would call it {condition}.", "{Condition}, as you can see.", "Honest description: {condition}.",
 )  # fmt: skip
 
 REASONS = (
@@ -56,6 +60,24 @@ CLOSINGS = (
     "Thanks for looking.", "See my other ads.", "Will be taken down when sold.", "Sold as pictured, no returns.",
     "Grab it before {month}.", "Ono.", "Paid £{paid} for it.", "Ring after {hour} please.",
 )  # fmt: skip
+
+# Longer chat that says nothing about the thing.
+STORIES = (
+    "We moved into a smaller place in {month} and there is simply no corner left where it could stand.",
+    "My {relative} bought it {years} years ago, looked after it well and has only now agreed to part with it.",
+    "I meant to give it to my {relative}, but as so often they had already got one somewhere else.",
+    "It has been in the {room} under a sheet since {month}, so there is some dust but nothing worse.",
+    "I paid £{paid} for it and think the price I ask is more than fair, so please no silly offers.",
+    "Please read the whole ad and look at every picture before you ask, as most answers are there already.",
+    "I am at home most evenings after {hour} and all day on Sundays if you would like to come and see it.",
+    "If the ad is still up then it is still for sale, and I answer all messages within a day.",
+    "There is parking right outside the house and my {relative} can help you to carry it to the car.",
+    "Half of the money goes to the hospice shop in {town}, which looked after my {relative} so kindly.",
+    "Someone from {town} said they would have it and then never came, so here it is once more.",
+    "I can hold it for {few} days with a small deposit, after that it goes to the next person in the queue.",
+    "We are clearing the {room} bit by bit, so have a look at what else is on offer and save yourself a trip.",
+    "It deserves to be used again instead of gathering dust in our {room}, which is why I am letting it go.",
+)
 
 # Things that fit several neighbouring categories at once; Other Goods overlaps with all of them.
 SHARED_LINES = {
@@ -187,31 +209,23 @@ def write_description(
 ) -> str:
     """6 to 90 words about the thing, the deal and now and then another thing."""
     target = int(6 + 84 * rng.random() ** 2.2)
-    lines = []
+    shared = _SHARED_BY_CATEGORY[kind.main_category]
     if clarity == CLEAR:
         noun = pick(rng, kind.nouns)
-        opening = ("{} for sale", "Selling my {}", "{}", "Here is a {}", "A {} looking for a new owner")
-        lead = pick(rng, opening).format(noun if rng.random() < 0.6 else f"{colour} {noun}")
-        lines.append(sentence_case(lead) + ".")
-        lines += [sentence_case(line) + "." for line in rng.sample(kind.features, min(3, 1 + target // 20))]
+        lead = pick(rng, OPENINGS).format(noun if rng.random() < 0.6 else f"{colour} {noun}")
+        about = [lead, *rng.sample(kind.features, min(len(kind.features), 1 + target // 18))]
     elif clarity == INDIRECT:
-        lines.append(sentence_case(pick(rng, kind.features)) + ".")
-        if target > 25:
-            lines.append(sentence_case(pick(rng, kind.features)) + ".")
+        about = rng.sample(kind.features, 1 + (target > 25) + (target > 60))
     else:
-        lines.append(pick(rng, _SHARED_BY_CATEGORY[kind.main_category]))
+        about = []
+    lines = [sentence_case(line) + "." for line in about] or [pick(rng, shared)]
 
-    chatter = [
-        pick(rng, CONDITION_LINES),
-        pick(rng, REASONS),
-        pick(rng, COLLECTION),
-        pick(rng, _SHARED_BY_CATEGORY[kind.main_category]),
-        pick(rng, CLOSINGS),
-    ]
-    if rng.random() < (0.4 if clarity == VAGUE else 0.25):
+    chatter = [pick(rng, CONDITION_LINES), pick(rng, REASONS), pick(rng, COLLECTION), pick(rng, shared)]
+    chatter.append(pick(rng, CLOSINGS))
+    if rng.random() < NEIGHBOUR_SHARES[clarity]:
         chatter.append(pick(rng, NEIGHBOUR_LINES).format(noun=pick(rng, pick(rng, KINDS).nouns)))
     rng.shuffle(chatter)
-    chatter += rng.sample(REASONS, 2) + rng.sample(COLLECTION, 2) + rng.sample(CLOSINGS, 3)
+    chatter += rng.sample(STORIES, 3)
     words = sum(line.count(" ") + 1 for line in lines)
     for line in chatter:
         if words >= target:
@@ -234,7 +248,7 @@ def write_banner(rng: random.Random, text: str, title: str, category: str, town:
     place = ", ".join(parts[-2:])
     day, month, year = 1 + int(rng.random() * 28), pick(rng, MONTHS), 2020 + int(rng.random() * 3)
     date = f"{day} {month} {year}"
-    body = f"{text} {title}" if rng.random() < 0.8 else text
+    body = f"{text} {title}" if rng.random() < 0.8 else text.rstrip(".")
     luck = rng.random()
     if luck < 0.7:
         return f"{body}. Posted by a seller in {place} in {town}. {date}"
