@@ -130,7 +130,7 @@ def drop_prices_outside(products: pd.DataFrame, min_price: float, max_price: flo
 def add_main_category(products: pd.DataFrame) -> pd.DataFrame:
     """Adds `main_category`, the first part of the category's path `Home & Garden / Mirrors`; None where it is empty."""
     return products.assign(
-        main_category=_map_distinct(lambda path: cell_text(path.split(" / ")[0].strip(" /")), products["category"])
+        main_category=_map_distinct(lambda path: cell_text(f" {path} ".split(" / ")[0]), products["category"])
     )
 
 
@@ -157,7 +157,7 @@ def add_place(products: pd.DataFrame) -> pd.DataFrame:
         far = bool(distance_km(place.latitude, place.longitude, *centre) > FAR_FROM_COUNTY_KM)
         rows.append((location, place.latitude, place.longitude, place.rule, far))
     columns = ["location", "latitude", "longitude", "place_rule", "far_from_county"]
-    places = pd.DataFrame(rows, columns=columns).set_index("location")
+    places = pd.DataFrame(rows, columns=columns).set_index("location").astype({"latitude": float, "longitude": float})
     return products.drop(columns=columns[1:], errors="ignore").join(places, on="location")
 
 

@@ -92,19 +92,17 @@ class Gazetteer:
         self._places: dict[str, Place | None] = {}
         self._centres: dict[str, tuple[float, float]] = {}
         self._means: dict[str, tuple[float, float]] = {}
-        counts = sorted(Counter(locations).items())
-        self._centres = self._mean_by_county(
-            (county, count, towns[0])
-            for location, count in counts
-            for town, county in [split_location(location)]
-            if len(towns := towns_named(town)) == 1
-        )
-        self._means = self._mean_by_county(
-            (county, count, found)
-            for location, count in counts
-            for town, county in [split_location(location)]
-            if (found := self._town(town, county)) is not None
-        )
+        found, certain = defaultdict(list), defaultdict(list)
+        listings = [(*split_location(location), count) for location, count in sorted(Counter(locations).items())]
+        for town, county, count in listings:
+            if len(towns := towns_named(town)) == 1:
+                certain[place_key(county)] += [(towns[0]["latitude"], towns[0]["longitude"])] * count
+        # the median: a village that only shares its name with one in the county must not move the county
+        self._centres = {key: tuple(map(float, np.median(points, axis=0))) for key, points in certain.items()}
+        for town, county, count in listings:
+            if (one := self._town(town, county)) is not None:
+                found[place_key(county)] += [(one["latitude"], one["longitude"])] * count
+        self._means = {key: tuple(map(float, np.mean(points, axis=0))) for key, points in found.items()}
 
     def locate(self, location: str) -> Place | None:
         """The place of `Town, County` by the rules of this module; None where none applies. Looked up once each."""
@@ -134,14 +132,6 @@ class Gazetteer:
         if len(candidates) < 2 or (centre := self.county_centre(county)) is None:
             return candidates[0] if candidates else None
         return min(candidates, key=lambda one: distance_km(one["latitude"], one["longitude"], *centre))
-
-    @staticmethod
-    def _mean_by_county(listings: Iterable[tuple[str, int, dict]]) -> dict[str, tuple[float, float]]:
-        """Mean latitude and longitude by county key, of (county, number of listings, town)."""
-        sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3))
-        for county, count, town in listings:
-            sums[place_key(county)] += count * np.array([1.0, town["latitude"], town["longitude"]])
-        return {key: (float(latitude / n), float(longitude / n)) for key, (n, latitude, longitude) in sums.items()}
 
 
 # Middle of each county, to some 10 km: only which of several towns of one name is meant hangs on it.
