@@ -16,6 +16,7 @@ import multiprocessing.connection
 import os
 import re
 import signal
+import stat
 import sys
 import threading
 import time
@@ -39,7 +40,7 @@ from data_folder import (
 from photo_cleaning import PARTIAL_SUFFIX, Cleaned, clean_files
 
 MANIFEST_VERSION = 1  # raise it when the same photo would come out otherwise: all photos are then done again
-CHUNK_PHOTOS = 64
+CHUNK_PHOTOS = 32
 CHUNK_BYTES = 8_000_000
 SAVE_SECONDS = 10.0
 CLUSTER_SECONDS = 10  # to reach a scheduler, and for its first worker to appear
@@ -72,8 +73,8 @@ def find_photos(images: Path) -> tuple[Photos, dict[str, list[str]]]:
     inside = os.path.join(os.path.realpath(images), "")
     photos, taken, set_aside = {}, set(), {}
     with os.scandir(images) as entries:
-        named = sorted((e for e in entries if e.name.lower().endswith((".jpg", ".jpeg"))), key=lambda e: e.name)
-    for entry in named:
+        named = [entry for entry in entries if os.path.splitext(entry.name)[1].lower() in (".jpg", ".jpeg")]
+    for entry in sorted(named, key=lambda entry: entry.name):
         output = os.path.splitext(entry.name)[0] + ".jpg"
         key = output.casefold()
         try:
@@ -86,6 +87,8 @@ def find_photos(images: Path) -> tuple[Photos, dict[str, list[str]]]:
             reason = "link out of the folder"
         elif status is None:
             reason = "cannot be read"
+        elif not stat.S_ISREG(status.st_mode):  # a pipe of that name would keep a worker waiting for ever
+            reason = "not a file"
         else:
             photos[output] = (entry.name, status.st_size, status.st_mtime_ns)
             reason = None
@@ -105,7 +108,8 @@ def read_manifest(path: Path, size: int) -> dict[str, Entry]:
         manifest = json.loads(path.read_bytes())
         if manifest["version"] != MANIFEST_VERSION or manifest["size"] != size:
             return {}
-        return {name: entry for name, entry in manifest["photos"].items() if len(entry) == 5}
+        entries = manifest["photos"].items()
+        return {name: entry for name, entry in entries if isinstance(entry, list) and len(entry) == 5}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 

@@ -9,7 +9,6 @@ import errno
 import io
 import os
 import secrets
-import stat
 import warnings
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -137,11 +136,8 @@ def clean_file(source: Path, output: Path, size: int) -> Cleaned:
     Raises OSError when the output cannot be written. Everything that is wrong with the source is a reason instead.
     """
     try:
-        # a pipe named .jpg would keep a plain open waiting for ever
-        with open(source, "rb", opener=lambda path, flags: os.open(path, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        with open(source, "rb") as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise PhotoError("not a file")
             if status.st_size == 0:
                 raise PhotoError("empty file")
             if status.st_size > MAX_BYTES:
