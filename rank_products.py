@@ -185,7 +185,8 @@ def gallery_of(
     limits.append(chosen.near and (f"within {chosen.within:g} km of " if chosen.within else "near ") + chosen.near)
     text = "; ".join([*asked, *(limit for limit in limits if limit)]) or "like the photo"
     photos = [first_photo(row) for row in found.rows]
-    return gallery_page(f"{len(results)} listings that suit", text, photo, results, photos)
+    heading = "1 listing that suits" if len(results) == 1 else f"{len(results)} listings that suit"
+    return gallery_page(heading, text, photo, results, photos)
 
 
 def main() -> None:

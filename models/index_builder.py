@@ -90,14 +90,14 @@ def load_networks(folder: DataFolder, wanted: tuple[str, ...] = ("text", "image"
 
     Raises UserError when there is neither checkpoint, or one does not fit the data folder's categories.
     """
+    paths = checkpoint_paths(folder)
+    if not paths:
+        raise UserError(f"{folder.checkpoints} has neither a text nor an image model: run train_models.py first.")
     from models import ImageModel, TextModel
     from models.checkpoints import load_checkpoint
     from models.product_dataset import load_main_categories
     from models.text_model import ENCODER
 
-    paths = checkpoint_paths(folder)
-    if not paths:
-        raise UserError(f"{folder.checkpoints} has neither a text nor an image model: run train_models.py first.")
     categories = load_main_categories(folder.path)
     networks: dict[str, Any] = {"text_model": None, "image_model": None, "encoder": ENCODER, "image_size": 64}
     for name, kind in (("text", TextModel), ("image", ImageModel)):
@@ -143,7 +143,7 @@ def photo_features(pixels: np.ndarray, product_rows: np.ndarray, products: int, 
     resnet.fc = torch.nn.Identity()
     try:
         for start in range(0, len(pixels), BATCH):
-            batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + BATCH]))
+            batch = torch.from_numpy(np.array(pixels[start : start + BATCH]))
             with torch.inference_mode(), autocast(device):
                 last = head[:-1](resnet(evaluation_transform(batch.to(device))))
                 logits = head[-1](last)
@@ -171,11 +171,11 @@ def product_features(
 
 def build_index(folder: DataFolder) -> ProductIndex:
     """Compute the features of every listing and fit, weigh, join and index them."""
+    networks = load_networks(folder)
     from models.product_dataset import load_photos, load_products
     from models.text_model import TextEncoder
 
     products = load_products(folder.path)
-    networks = load_networks(folder)
     image_size = networks["image_size"]
     sources = fingerprint(folder, image_size)  # before they are read: what changes meanwhile makes the index stale
     photos = load_photos(folder.path, products, image_size) if networks["image_model"] is not None else None

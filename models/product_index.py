@@ -4,9 +4,10 @@ FAISS holds the vectors: compared one by one (exact inner product) up to EXACT_U
 file, of which as many lists are probed as it takes to find RECALL_WANTED of what the exact search finds.
 """
 
+import contextlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,17 @@ def exact_neighbours(queries: np.ndarray, vectors: np.ndarray, top: int) -> np.n
 def recall(found: np.ndarray, exact: np.ndarray) -> float:
     """Mean share of the rows in `exact` (Q, k) that are in `found` (Q, k) too."""
     return float(np.mean([len(np.intersect1d(*pair)) / len(pair[1]) for pair in zip(found, exact, strict=True)]))
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """FAISS works on one thread: a single query has no use for more, which on a busy machine wait for each other."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def build_search(
@@ -188,7 +200,8 @@ class ProductIndex:
             parameters = faiss.SearchParametersIVF(sel=selector, nprobe=self._probes(factor))
         else:
             parameters = faiss.SearchParameters(sel=selector)
-        scores, rows = self.search_index.search(query, count, params=parameters)
+        with one_thread():
+            scores, rows = self.search_index.search(query, count, params=parameters)
         pairs = [(int(row), float(score)) for row, score in zip(rows[0], scores[0], strict=True) if row >= 0]
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
 
