@@ -87,6 +87,7 @@ class TextEncoder:
 
     @cached_property
     def model(self) -> nn.Module:
+        from safetensors import SafetensorError
         from transformers import AutoModel
         from transformers.utils import logging
 
@@ -95,7 +96,7 @@ class TextEncoder:
             model = AutoModel.from_pretrained(
                 str(self.folder), local_files_only=True, use_safetensors=True, dtype=self.dtype
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise UserError(
                 f"the text encoder in {self.folder} cannot be loaded ({sentence(error)}): fetch it again."
             ) from None
@@ -108,7 +109,8 @@ class TextEncoder:
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Numbers of the first 50 tokens of each text, [CLS] and [SEP] among them."""
-        return self.tokenizer(list(texts), truncation=True, max_length=TOKENS)["input_ids"] if len(texts) else []
+        readable = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # half an emoji becomes "?"
+        return self.tokenizer(readable, truncation=True, max_length=TOKENS)["input_ids"] if readable else []
 
     @torch.inference_mode()
     def embed(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
