@@ -86,7 +86,8 @@ def stale_reason(folder: DataFolder, index: ProductIndex) -> str | None:
 
 
 def load_networks(folder: DataFolder, wanted: tuple[str, ...] = ("text", "image")) -> dict[str, Any]:
-    """What the checkpoints hold: {"text_model", "image_model" (in evaluation mode, or None), "encoder", "image_size"}.
+    """What the checkpoints hold: {"text_model", "image_model" (in evaluation mode, or None), "encoder", "image_size",
+    "sources"}; the last is the fingerprint of the folder before its listings are read.
 
     Raises UserError when there is neither checkpoint, or one does not fit the data folder's categories.
     """
@@ -106,7 +107,7 @@ def load_networks(folder: DataFolder, wanted: tuple[str, ...] = ("text", "image"
             configuration = load_checkpoint(paths[name], model, categories)["configuration"]
             networks[f"{name}_model"] = model.eval()
             networks |= {key: configuration[key] for key in ("encoder", "image_size") if key in configuration}
-    return networks
+    return networks | {"sources": fingerprint(folder, networks["image_size"])}
 
 
 def text_features(embeddings, text_model: "nn.Module | None") -> Features:
@@ -173,16 +174,27 @@ def build_index(folder: DataFolder) -> ProductIndex:
     """Compute the features of every listing and fit, weigh, join and index them."""
     networks = load_networks(folder)
     from models.product_dataset import load_photos, load_products
-    from models.text_model import TextEncoder
 
     products = load_products(folder.path)
-    image_size = networks["image_size"]
-    sources = fingerprint(folder, image_size)  # before they are read: what changes meanwhile makes the index stale
-    photos = load_photos(folder.path, products, image_size) if networks["image_model"] is not None else None
+    photos = None
+    if networks["image_model"] is not None:
+        photos = load_photos(folder.path, products, networks["image_size"])
     features = product_features(folder.path, products, photos, networks)
     space = fit_space(features, products["category"].tolist(), products["split"].tolist())
-    vectors = space.vectors(features)
-    search_index, about = build_search(vectors)
+    return join_index(products, photos, networks, features, space)
+
+
+def join_index(
+    products: "pd.DataFrame",
+    photos: "Photos | None",
+    networks: dict[str, Any],
+    features: Features,
+    space: VectorSpace,
+) -> ProductIndex:
+    """The index of listings whose features and vector space are known."""
+    from models.text_model import TextEncoder
+
+    search_index, about = build_search(space.vectors(features))
     arrays, values = space.save_to()
     return ProductIndex(
         search_index,
@@ -192,8 +204,8 @@ def build_index(folder: DataFolder) -> ProductIndex:
         arrays=arrays,
         about={
             **about,
-            "fingerprint": sources,
-            "image_size": image_size,
+            "fingerprint": networks["sources"],
+            "image_size": networks["image_size"],
             "encoder": networks["encoder"],
             "encoder_weights": TextEncoder(networks["encoder"]).weights_hash,
             "space": values,

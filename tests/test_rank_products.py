@@ -10,17 +10,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from conftest import run_script
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from untrained_networks import write_untrained_checkpoints
 
 import rank_products
 from data_folder import DataFolder, UserError, read_json, write_json
 from gazetteer import Gazetteer, distance_km
-from models import ImageModel, TextModel
-from models.checkpoints import save_checkpoint
 from models.index_builder import fingerprint, index_path, open_index, stale_reason
 from models.product_index import ProductIndex
 
@@ -35,12 +33,7 @@ def folder(sample_folder, tmp_path_factory) -> DataFolder:
     twice = listings[0] | {"id": "00000000-posted-twice", "location": "Leeds, West Yorkshire"}
     evil = listings[1] | {"id": "00000000-evil", "product_name": EVIL, "product_description": EVIL, "price": 0.5}
     write_json(copy.products_table_clean, [*listings, twice, evil])
-    labels = read_json(copy.main_categories, "")
-    torch.manual_seed(3)
-    for name, model in (("text", TextModel(len(labels))), ("image", ImageModel(len(labels)))):
-        configuration = {"encoder": "all-MiniLM-L6-v2"} if name == "text" else {"image_size": 64}
-        path = copy.checkpoints / f"{name}_model_best.pt"
-        save_checkpoint(path, model, labels, configuration=configuration, validation={"accuracy": 0.1})
+    write_untrained_checkpoints(copy)
     _, notes = open_index(copy)
     assert "built in" in notes[0]
     assert "there is none yet" in notes[0]
