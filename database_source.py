@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from data_folder import DataFolder, UserError, sentence
 
+DATABASE_ERRORS = (SQLAlchemyError, psycopg2.Error, sqlite3.Error)
 CONNECT_SECONDS = 10
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 HOW_TO_GET_A_SOURCE = (
@@ -245,7 +246,7 @@ def _waiter(connect_seconds: float, silent_seconds: float):
     return wait
 
 
-def explain(error: SQLAlchemyError, source: Source) -> UserError:
+def explain(error: Exception, source: Source) -> UserError:
     """A database error as one sentence: cause and remedy, without the password in whatever form."""
     original = getattr(error, "orig", None) or error
     text = " ".join(str(original).split())

@@ -10,16 +10,17 @@ import contextlib
 import json
 import math
 import re
-import time
 from collections.abc import Iterator, Sequence
+from datetime import date, time
+from json.encoder import encode_basestring
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy.exc import SQLAlchemyError
 
 from data_folder import DataFolder, UserError, argument_parser, progress_bar, run, write_json, write_whole
-from database_source import explain, find_source, make_engine
+from database_source import DATABASE_ERRORS, explain, find_source, make_engine
 
 COLUMNS = {
     "products": (
@@ -41,7 +42,7 @@ def table_name(text: str) -> str:
     return text
 
 
-def table_columns(engine: sqlalchemy.Engine, table: str) -> list[sqlalchemy.Column]:
+def table_columns(engine: sqlalchemy.Engine, table: str) -> list[sqlalchemy.ColumnClause]:
     """The columns of `table` as the database has them.
 
     Raises UserError when the table is not there or lacks a column that the next scripts need; more are welcome.
@@ -58,51 +59,61 @@ def table_columns(engine: sqlalchemy.Engine, table: str) -> list[sqlalchemy.Colu
     return columns
 
 
-def stream_rows(
-    connection: sqlalchemy.Connection, table: str, columns: Sequence[sqlalchemy.ColumnClause]
-) -> Iterator[Sequence]:
-    """Yield the table's rows in chunks of CHUNK_ROWS, from a cursor that stays on the server.
+def stream_rows(connection: sqlalchemy.Connection, query: sqlalchemy.Select) -> Iterator[list[tuple]]:
+    """Yield the query's rows in chunks of CHUNK_ROWS, from a cursor that stays on the server.
 
-    The columns are asked for without their types, so that values come as the driver reads them.
+    The driver's own cursor gives plain tuples, in less than half the time of SQLAlchemy's rows.
     """
-    names = [sqlalchemy.column(column.name) for column in columns]
-    query = sqlalchemy.select(*names).select_from(sqlalchemy.table(table))
-    yield from connection.execution_options(yield_per=CHUNK_ROWS).execute(query).partitions()
-
-
-def as_json_value(value: Any) -> Any:
-    """What JSON has no form for: times as ISO 8601 text, bytes as hexadecimal text, the rest as its own text."""
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).hex()
-    return str(value)
-
-
-def finite(value: Any) -> Any:
-    """None for NaN and infinity, which JSON does not have."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def encode_rows(rows: Sequence[Sequence], columns: Sequence[sqlalchemy.ColumnClause]) -> str:
-    """Rows as JSON records, joined by commas. Ids become text, whatever their type; SQLite's times become ISO 8601."""
-    names = [column.name for column in columns]
-    records = [dict(zip(names, row, strict=True)) for row in rows]
-    for column in columns:
-        name, is_text = column.name, isinstance(column.type, sqlalchemy.String)
-        if name in ID_COLUMNS and not is_text:
-            for record in records:
-                record[name] = None if record[name] is None else str(record[name])
-        elif isinstance(column.type, sqlalchemy.DateTime):
-            for record in records:
-                if isinstance(record[name], str):
-                    record[name] = SQLITE_TIME.sub(r"\1T\2", record[name])
-    options = {"ensure_ascii": False, "allow_nan": False, "default": as_json_value}
+    statement = str(query.compile(dialect=connection.dialect))
+    if connection.dialect.supports_server_side_cursors:
+        cursor = connection.connection.cursor("download")
+        statement = statement.replace("%%", "%")  # SQLAlchemy doubles them for a driver that is given parameters
+    else:
+        cursor = connection.connection.cursor()
     try:
-        return json.dumps(records, **options)[1:-1]
-    except ValueError:  # a NaN or an infinity: rare, so only then is every value looked at
-        records = [{name: finite(value) for name, value in record.items()} for record in records]
-        return json.dumps(records, **options)[1:-1]
+        cursor.execute(statement)
+        while rows := cursor.fetchmany(CHUNK_ROWS):
+            yield rows
+    except BaseException:
+        connection.invalidate()  # it may be broken: nothing more is to be said through it
+        raise
+
+
+def encode_value(value: Any) -> str:
+    """One value of a row as JSON: times as ISO 8601 text, NaN and infinity as null, bytes as hexadecimal text."""
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if isinstance(value, (date, time)):
+        return f'"{value.isoformat()}"'
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "null"
+    if type(value) is int:  # true and false are ints too
+        return str(value)
+    if isinstance(value, (bool, float, list, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return encode_basestring(bytes(value).hex())
+    return encode_basestring(str(value))
+
+
+def encode_column(values: Sequence[Any], column: sqlalchemy.ColumnClause) -> list[str]:
+    """The values of one column as JSON. Ids become text, whatever their type; SQLite's times become ISO 8601."""
+    if column.name in ID_COLUMNS:
+        values = [value if value is None else str(value) for value in values]
+    elif isinstance(column.type, sqlalchemy.DateTime):
+        values = [SQLITE_TIME.sub(r"\1T\2", value) if isinstance(value, str) else value for value in values]
+    try:
+        return [encode_basestring(value) for value in values]  # nearly every column is of texts alone
+    except TypeError:
+        return [encode_value(value) for value in values]
+
+
+def encode_rows(rows: Sequence[tuple], columns: Sequence[sqlalchemy.ColumnClause]) -> str:
+    """Rows as JSON records, joined by commas."""
+    names = [json.dumps(column.name, ensure_ascii=False).replace("%", "%%") for column in columns]
+    record = "{" + ", ".join(f"{name}: %s" for name in names) + "}"
+    encoded = [encode_column(values, column) for values, column in zip(zip(*rows, strict=True), columns, strict=True)]
+    return ",\n".join([record % values for values in zip(*encoded, strict=True)])
 
 
 def download_table(engine: sqlalchemy.Engine, table: str, path: Path) -> int:
@@ -111,12 +122,14 @@ def download_table(engine: sqlalchemy.Engine, table: str, path: Path) -> int:
     The memory it takes does not grow with the table.
     """
     columns = table_columns(engine, table)
+    source = sqlalchemy.table(table, *(sqlalchemy.column(column.name) for column in columns))
+    count = sqlalchemy.select(sqlalchemy.func.count()).select_from(source)
     rows = 0
     with write_whole(path) as partial, engine.connect() as connection:
-        counted = connection.execute(sqlalchemy.select(sqlalchemy.func.count()).select_from(sqlalchemy.table(table)))
-        with open(partial, "w", encoding="utf-8") as file, progress_bar(counted.scalar_one(), table) as advance:
+        total = connection.execute(count).scalar_one()
+        with open(partial, "w", encoding="utf-8") as file, progress_bar(total, table) as advance:
             file.write("[")
-            for chunk in stream_rows(connection, table, columns):
+            for chunk in stream_rows(connection, sqlalchemy.select(source)):
                 file.write(",\n" if rows else "\n")
                 file.write(encode_rows(chunk, columns))
                 rows += len(chunk)
@@ -164,12 +177,12 @@ def main() -> None:
             print(f"{table}: already in {path}, skipped (--force downloads it again)")
             report["skipped"].append(table)
         else:
-            start = time.perf_counter()
+            start = perf_counter()
             try:
                 rows = download_table(engine, table, path)
-            except SQLAlchemyError as error:
+            except DATABASE_ERRORS as error:
                 raise explain(error, source) from None
-            seconds = time.perf_counter() - start
+            seconds = perf_counter() - start
             print(f"{table}: {rows:,} rows in {seconds:.1f} s -> {path}")
             entries[table] = {
                 "source": identity,

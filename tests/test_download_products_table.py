@@ -112,7 +112,7 @@ def test_columns_of_other_types_and_extra_columns_are_welcome(marketplace):
         "ALTER TABLE products ADD amount numeric(12, 2) DEFAULT 12.10, ADD score float8 DEFAULT 'NaN', "
         "ADD tags text[] DEFAULT '{a,b}', ADD more jsonb DEFAULT '{\"k\": [1, null]}', "
         "ADD raw bytea DEFAULT '\\x00ff', "
-        'ADD "Odd ""name; --" text DEFAULT \'x\''
+        'ADD "Odd ""100% %s"" name; --" text DEFAULT \'x\''
     )
     result = marketplace.download()
     assert result.returncode == 0, result.stderr
@@ -121,7 +121,7 @@ def test_columns_of_other_types_and_extra_columns_are_welcome(marketplace):
     assert record["create_time"] == "2022-02-26T10:30:00+00:00"
     assert [record[name] for name in ("amount", "score", "tags", "raw")] == ["12.10", None, ["a", "b"], "00ff"]
     assert record["more"] == {"k": [1, None]}
-    assert record['Odd "name; --'] == "x"
+    assert record['Odd "100% %s" name; --'] == "x"
     assert UUID(marketplace.table("images")[0]["product_id"])
 
 
