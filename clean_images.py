@@ -217,16 +217,17 @@ def on_this_machine(work: Work, workers: int) -> Iterator[Iterator[list[Cleaned]
 def on_cluster(work: Work, scheduler: str) -> Iterator[Iterator[list[Cleaned]]]:
     """Give an iterator over the results of chunks, as they are finished by the workers of a Dask cluster.
 
-    All of them must see the two folders under the same path. Dask gives the chunks of a worker that dies to another.
+    All of them must see the two folders under the same path. Dask gives the chunks of a worker that dies to another;
+    to a cluster of one thread joblib hands nothing, but works here.
     Raises UserError when Dask is not installed, or the cluster cannot be reached, has no worker or falls silent.
     """
+    if not re.fullmatch(r"(tcp|tls)://[^/]+:[0-9]{1,5}", scheduler):
+        raise UserError(f"{scheduler!r} is no address of a scheduler: give one like tcp://127.0.0.1:8786.")
     try:
         import distributed
         import joblib
     except ImportError:
         raise UserError("--scheduler needs Dask: pip install -r requirements-cluster.txt, then run it again.") from None
-    if not re.fullmatch(r"(tcp|tls)://[^/]+:[0-9]{1,5}", scheduler):
-        raise UserError(f"{scheduler!r} is no address of a scheduler: give one like tcp://127.0.0.1:8786.")
     logging.disable(logging.CRITICAL)  # what goes wrong is told in a sentence of ours
     try:
         client = distributed.Client(scheduler, timeout=CLUSTER_SECONDS)
