@@ -35,7 +35,6 @@ from listing_text import (
     clean_description,
     clean_line,
     clean_product_name,
-    clean_text,
     is_null,
     normalised_text,
     parse_price,
@@ -66,20 +65,19 @@ def drop_unneeded_columns(products: pd.DataFrame) -> pd.DataFrame:
 
 
 def cell_text(cell: Any) -> str | None:
-    """A cell as clean text; None where it is empty or only says so (`N/A`, `null`, `None`, `nan`, blanks)."""
+    """A cell as text, stripped; None where it is empty or only says so: `N/A`, `null`, `None`, `nan`."""
     if not isinstance(cell, str):
-        if cell is None or cell is pd.NA or cell != cell:
-            return None
         if isinstance(cell, float) and cell.is_integer():
             cell = int(cell)  # a column of whole numbers with a gap is read as floats
         cell = str(cell)
-    text = clean_text(cell)
+    text = cell.strip()
     return None if is_null(text) else text
 
 
 def cells_to_text(products: pd.DataFrame) -> pd.DataFrame:
-    """Every cell as clean text, or None."""
-    return pd.DataFrame({name: _map(cell_text, products[name]) for name in products.columns}, index=products.index)
+    """Every cell as text, or None; the ids without unreadable characters."""
+    cells = {name: _map(cell_text, products[name]) for name in products.columns}
+    return pd.DataFrame(cells | {"id": _map(_or_none(clean_line), cells["id"])}, index=products.index)
 
 
 def latest_of_each_id(products: pd.DataFrame) -> pd.DataFrame:
@@ -87,8 +85,8 @@ def latest_of_each_id(products: pd.DataFrame) -> pd.DataFrame:
     repeated = products[products["id"].duplicated(keep=False)]
     if repeated.empty:
         return products
-    created = repeated.get("create_time", pd.Series(None, index=repeated.index, dtype=object))
-    times = pd.to_datetime(created, errors="coerce", utc=True, format="ISO8601")
+    created = repeated["create_time"] if "create_time" in repeated.columns else repeated["id"].map(lambda _: None)
+    times = pd.to_datetime(_map(clean_line, created), errors="coerce", utc=True, format="ISO8601")
     others = [name for name in NEEDED_COLUMNS if name in repeated.columns]
     order = repeated[others].assign(time=times).sort_values(["time", *others], na_position="first", kind="stable")
     return products.drop(index=order.index[order["id"].duplicated(keep="last")])
@@ -104,17 +102,12 @@ def clean_texts(products: pd.DataFrame) -> pd.DataFrame:
 
     A text of which nothing is left becomes None.
     """
-    functions = {
-        "product_name": clean_product_name,
-        "product_description": clean_description,
-        "category": clean_line,
-        "location": clean_line,
-    }
-    cleaned = {
-        name: _map(lambda text, function=function: cell_text(function(text)), products[name])
-        for name, function in functions.items()
-    }
-    return products.assign(**cleaned)
+    return products.assign(
+        product_name=_map(_or_none(clean_product_name), products["product_name"]),
+        product_description=_map(_or_none(clean_description), products["product_description"]),
+        category=_map_distinct(_or_none(clean_line), products["category"]),
+        location=_map_distinct(_or_none(clean_line), products["location"]),
+    )
 
 
 def price_to_float(products: pd.DataFrame) -> pd.DataFrame:
@@ -130,7 +123,7 @@ def drop_prices_outside(products: pd.DataFrame, min_price: float, max_price: flo
 def add_main_category(products: pd.DataFrame) -> pd.DataFrame:
     """Adds `main_category`, the first part of the category's path `Home & Garden / Mirrors`; None where it is empty."""
     return products.assign(
-        main_category=_map_distinct(lambda path: cell_text(f" {path} ".split(" / ")[0]), products["category"])
+        main_category=_map_distinct(_or_none(lambda path: f" {path} ".split(" / ")[0].strip()), products["category"])
     )
 
 
@@ -193,10 +186,11 @@ def clean_products(
     products = leave_out("another row of the same id", with_id, latest_of_each_id(with_id))
     for column in NEEDED_COLUMNS[1:]:
         products = leave_out(f"no {column}", products, drop_nulls(products, column))
-    before = products["product_description"]
+    said = products["product_description"].str.contains("Posted by", regex=False)
     products = clean_texts(products)
-    banners = int((before.str.contains("Posted by") & (before != products["product_description"])).sum())
-    for column in ("product_name", "product_description"):
+    says = products["product_description"].str.contains("Posted by", regex=False, na=False).astype(bool)
+    banners = int((said & ~says).sum())
+    for column in ("product_name", "product_description", "category", "location"):
         products = leave_out(f"no {column} after the clean-up", products, drop_nulls(products, column))
     products = price_to_float(products)
     products = leave_out("price is no amount in pounds", products, drop_nulls(products, "price"))
@@ -218,7 +212,7 @@ def clean_products(
         "rows out": len(products),
         "banners removed": banners,
         "descriptions that still say Posted by": list(
-            products.loc[products["product_description"].str.contains("Posted by", na=False), "id"]
+            products.loc[products["product_description"].str.contains("Posted by", regex=False), "id"]
         ),
         "located by": {rule: int((products["place_rule"] == rule).sum()) for rule in RULES},
         "town far from its county": list(products.loc[products["far_from_county"], "id"]),
@@ -264,14 +258,26 @@ def photo_files(folder: DataFolder) -> set[str] | None:
 
 
 def _map(function: Callable, column: pd.Series) -> pd.Series:
-    """`function` of each cell, as objects: no type is guessed."""
-    return pd.Series([function(cell) for cell in column], index=column.index, dtype=object)
+    """`function` of each cell but None, as objects: no type is guessed."""
+    cells = column.to_numpy(dtype=object)
+    results = [None if cell is None or cell != cell else function(cell) for cell in cells]
+    return pd.Series(results, index=column.index, dtype=object)
 
 
 def _map_distinct(function: Callable, column: pd.Series) -> pd.Series:
-    """`function` of each cell, called once for each distinct one."""
-    values = {cell: function(cell) for cell in column.unique()}
+    """The same, with `function` called once for each distinct text."""
+    values = {cell: function(cell) for cell in column.unique() if cell is not None}
     return _map(values.__getitem__, column)
+
+
+def _or_none(function: Callable[[str], str]) -> Callable[[str], str | None]:
+    """`function`, giving None where what it leaves says nothing."""
+
+    def text_or_none(text: str) -> str | None:
+        text = function(text)
+        return None if is_null(text) else text
+
+    return text_or_none
 
 
 def price_bound(text: str) -> float:

@@ -92,7 +92,7 @@ def test_cells_become_texts_or_nothing():
         "a\r\nb",
     ]
     column = script.cells_to_text(pd.DataFrame({"id": pd.Series(cells, dtype=object)}))["id"]
-    assert list(column) == ["a", *[None] * 8, "7", "7", "7.5", "007", "True", None, "a\nb"]
+    assert list(column) == ["a", *[None] * 8, "7", "7", "7.5", "007", "True", None, "a b"]
 
 
 def test_unneeded_columns_go_and_missing_ones_are_no_fault_but_for_the_needed():
