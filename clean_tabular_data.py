@@ -205,6 +205,8 @@ def clean_products(
     main_categories = sorted(products["main_category"].unique())
     products = add_split(add_main_category_code(products, main_categories)).sort_values("id", ignore_index=True)
     kept = set(products["id"])
+    located = {rule: int((products["place_rule"] == rule).sum()) for rule in RULES}
+    rows_to_locate = len(products) + len(set_aside.get("place unknown", []))
     report = {
         "rows in": len(raw),
         "rows without id": rows_without_id,
@@ -214,7 +216,8 @@ def clean_products(
         "descriptions that still say Posted by": list(
             products.loc[products["product_description"].str.contains("Posted by", regex=False), "id"]
         ),
-        "located by": {rule: int((products["place_rule"] == rule).sum()) for rule in RULES},
+        "located by": located,
+        "share located by": {rule: round(count / max(1, rows_to_locate), 4) for rule, count in located.items()},
         "town far from its county": list(products.loc[products["far_from_county"], "id"]),
         "split": {name: int((products["split"] == name).sum()) for name in ("train", "validation", "test")},
         "main category": dict(sorted(Counter(products["main_category"]).items())),

@@ -1,7 +1,9 @@
 """clean_tabular_data.py: each step on small tables written by hand, then the script on whole data folders."""
 
+import errno
 import json
 import math
+import os
 import random
 import sys
 from unittest import mock
@@ -343,3 +345,17 @@ def test_wrong_arguments_end_in_2(tmp_path, options):
     with pytest.raises(SystemExit) as end:
         clean(DataFolder(tmp_path), *options)
     assert end.value.code == 2
+
+
+def test_a_full_disk_leaves_the_earlier_files_whole(folder, monkeypatch):
+    clean(folder)
+    before = {path: path.read_bytes() for path in folder.path.glob("*.json")}
+
+    def full_disk(path, products):
+        path.write_text("[{")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(script, "write_table", full_disk)
+    with pytest.raises(OSError, match="space"):
+        clean(folder, "--max-price", 1250)
+    assert {path: path.read_bytes() for path in folder.path.iterdir() if path.is_file()} == before
