@@ -210,7 +210,7 @@ def make_engine(source: Source, timeout: float = 60) -> sqlalchemy.Engine:
         hide_parameters=True,
         poolclass=sqlalchemy.NullPool,
         connect_args={
-            "options": f"-c statement_timeout={int(timeout * 1000)} -c timezone=UTC",
+            "options": f"-c statement_timeout={int(timeout * 1000)} -c timezone=UTC -c datestyle=ISO",
             "keepalives": 1,
             "keepalives_idle": 10,
             "keepalives_interval": 5,

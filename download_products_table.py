@@ -11,12 +11,12 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from datetime import date, time
 from json.encoder import encode_basestring
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import psycopg2.extensions
 import sqlalchemy
 
 from data_folder import DataFolder, UserError, argument_parser, progress_bar, run, write_json, write_whole
@@ -31,8 +31,10 @@ COLUMNS = {
 }
 ID_COLUMNS = ("id", "product_id")
 CHUNK_ROWS = 1000
-# SQLite keeps times as text, often with a space before the time of day and zeros after it
-SQLITE_TIME = re.compile(r"^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.0+$)?")
+# Both databases give times as text, with a space before the time of day; SQLite often with zeros after it
+DATABASE_TIME = re.compile(r"^(\d{4,}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.0+$)?")
+# PostgreSQL knows dates that Python does not, such as 44 BC: its date, timestamp and timestamptz stay text
+TIME_TYPES = psycopg2.extensions.new_type((1082, 1114, 1184), "TIME_AS_TEXT", lambda value, cursor: value)
 
 
 def table_name(text: str) -> str:
@@ -67,6 +69,7 @@ def stream_rows(connection: sqlalchemy.Connection, query: sqlalchemy.Select) -> 
     statement = str(query.compile(dialect=connection.dialect))
     if connection.dialect.supports_server_side_cursors:
         cursor = connection.connection.cursor("download")
+        psycopg2.extensions.register_type(TIME_TYPES, cursor)
         statement = statement.replace("%%", "%")  # SQLAlchemy doubles them for a driver that is given parameters
     else:
         cursor = connection.connection.cursor()
@@ -79,29 +82,36 @@ def stream_rows(connection: sqlalchemy.Connection, query: sqlalchemy.Select) -> 
         raise
 
 
+def iso_time(text: Any) -> Any:
+    """A database's time, such as `2022-02-26 10:30:00+00`, in ISO 8601 form; what is no such text stays as it is."""
+    if not isinstance(text, str):
+        return text
+    text = DATABASE_TIME.sub(r"\1T\2", text)
+    return f"{text}:00" if text.endswith("+00") else text
+
+
 def encode_value(value: Any) -> str:
-    """One value of a row as JSON: times as ISO 8601 text, NaN and infinity as null, bytes as hexadecimal text."""
+    """One value of a row as JSON: NaN and infinity as null, bytes as hexadecimal text, other types as their text."""
     if isinstance(value, str):
         return encode_basestring(value)
-    if isinstance(value, (date, time)):
-        return f'"{value.isoformat()}"'
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "null"
     if type(value) is int:  # true and false are ints too
         return str(value)
     if isinstance(value, (bool, float, list, dict)):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        with contextlib.suppress(ValueError):  # a NaN inside
+            return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return encode_basestring(bytes(value).hex())
     return encode_basestring(str(value))
 
 
 def encode_column(values: Sequence[Any], column: sqlalchemy.ColumnClause) -> list[str]:
-    """The values of one column as JSON. Ids become text, whatever their type; SQLite's times become ISO 8601."""
+    """The values of one column as JSON. Ids become text, whatever their type; times become ISO 8601."""
     if column.name in ID_COLUMNS:
         values = [value if value is None else str(value) for value in values]
     elif isinstance(column.type, sqlalchemy.DateTime):
-        values = [SQLITE_TIME.sub(r"\1T\2", value) if isinstance(value, str) else value for value in values]
+        values = [iso_time(value) for value in values]
     try:
         return [encode_basestring(value) for value in values]  # nearly every column is of texts alone
     except TypeError:

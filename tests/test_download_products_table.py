@@ -5,7 +5,6 @@ import math
 import sqlite3
 import subprocess
 import sys
-from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -125,6 +124,17 @@ def test_columns_of_other_types_and_extra_columns_are_welcome(marketplace):
     assert UUID(marketplace.table("images")[0]["product_id"])
 
 
+def test_times_that_python_does_not_know_stay_text(marketplace):
+    times = ["infinity", "20000-01-01 00:00:00", "0044-03-15 12:00:00 BC", "2022-02-26 10:00:00.25"]
+    marketplace.execute("DELETE FROM images")
+    for number, time in enumerate(times):
+        marketplace.execute(f"INSERT INTO images (id, create_time) VALUES ('{number}', '{time}')")
+    result = marketplace.download("--tables", "images")
+    assert result.returncode == 0, result.stderr
+    times_there = [record["create_time"] for record in marketplace.table("images")]
+    assert times_there == ["infinity", "20000-01-01T00:00:00", "0044-03-15T12:00:00 BC", "2022-02-26T10:00:00.25"]
+
+
 def test_rows_become_json_records():
     columns = [
         sqlalchemy.column("id", sqlalchemy.Integer()),
@@ -133,16 +143,18 @@ def test_rows_become_json_records():
         sqlalchemy.column("note", sqlalchemy.Text()),
     ]
     rows = [
-        (7, 1.5, datetime(2022, 2, 26, 1, 2, 3, 4), "£"),
-        (None, math.inf, "2022-02-26 01:02:03", None),
+        (7, 1.5, "2022-02-26 01:02:03.000004+00", "£"),
+        (None, math.inf, "2022-02-26 01:02:03.000000", None),
         (8, math.nan, "no time", b"\x00"),
     ]
     assert json.loads(f"[{encode_rows(rows, columns)}]") == [
-        {"id": "7", "score": 1.5, "create_time": "2022-02-26T01:02:03.000004", "note": "£"},
+        {"id": "7", "score": 1.5, "create_time": "2022-02-26T01:02:03.000004+00:00", "note": "£"},
         {"id": None, "score": None, "create_time": "2022-02-26T01:02:03", "note": None},
         {"id": "8", "score": None, "create_time": "no time", "note": "00"},
     ]
-    assert encode_rows([(Decimal("1.10"),)], [sqlalchemy.column("amount")]) == '{"amount": "1.10"}'
+    amounts = [(Decimal("1.10"),), (True,), ([1.5, None],), ([math.nan],)]
+    encoded = json.loads(f"[{encode_rows(amounts, [sqlalchemy.column('amount')])}]")
+    assert [record["amount"] for record in encoded] == ["1.10", True, [1.5, None], "[nan]"]
 
 
 def test_an_empty_table_is_an_empty_list(marketplace):
