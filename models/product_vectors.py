@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from data_folder import UserError
 from models.product_index import join_blocks, unit_rows
 from models.ranking_quality import choose_weights, main_of, relevance_grades
 
@@ -158,10 +159,16 @@ def fit_space(
 
     `paths` are the category paths of the N products, `splits` their "train", "validation" or "test". Test products
     are not looked at.
+
+    Raises UserError when there is no train product.
     """
     generator = np.random.default_rng(seed)
     paths, splits = np.asarray(paths, object), np.asarray(splits, object)
     train = _some(np.flatnonzero(splits == "train"), LARGEST_FIT, generator)
+    if not len(train):
+        raise UserError(
+            "no listing is in the train split, so there is nothing to fit a ranking on: give more listings."
+        )
     leaf_names, leaves = np.unique(paths[train].astype(str), return_inverse=True)
     main_names, mains = np.unique([main_of(name) for name in leaf_names], return_inverse=True)
     space = VectorSpace({"main_of_leaf": np.eye(len(main_names), dtype=np.float32)[mains]}, {})
@@ -197,6 +204,8 @@ def similarities_and_grades(
 def _fit_side(space: VectorSpace, side: str, seen: np.ndarray, leaves: np.ndarray) -> None:
     """Fit the mean and the discriminant of a side on the train products that have it."""
     there = ~np.isnan(seen).any(axis=1)
+    if not there.any():
+        return
     layers = np.split(seen[there], 2, axis=1) if side == "text" else [seen[there]]
     space.arrays[f"{side}_mean"] = np.concatenate([unit_rows(layer) for layer in layers], axis=1).mean(axis=0)
     _, inputs = space._centred(side, seen[there])

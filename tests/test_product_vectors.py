@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from data_folder import UserError
 from models.product_vectors import Features, VectorSpace, fit_discriminant, fit_space, root_of_probabilities
 from models.ranking_quality import ranking_metrics, relevance_grades
 
@@ -122,3 +123,18 @@ def test_without_validation_products_the_blocks_weigh_the_same():
     features, paths, _ = some_features(per_path=4)
     space = fit_space(features, paths, ["train"] * len(paths))
     assert set(space.weights.values()) == {1 / 6}
+
+
+def test_without_train_products_the_fault_is_a_sentence():
+    features, paths, _ = some_features(per_path=2)
+    with pytest.raises(UserError, match="no listing is in the train split"):
+        fit_space(features, paths, ["test"] * len(paths))
+
+
+def test_photos_of_which_train_has_none_are_left_out():
+    features, paths, splits = some_features(per_path=9)
+    train = np.array(splits) == "train"
+    features.look[train], features.photo_output[train] = np.nan, np.nan
+    space = fit_space(features, paths, splits)
+    assert "look" not in space.weights
+    assert np.allclose(np.linalg.norm(space.vectors(features), axis=1), 1, atol=1e-5)
