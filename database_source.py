@@ -174,7 +174,7 @@ def source_from_credentials(path: Path) -> Source:
     missing = [key for key in ("ENDPOINT", "USER", "PASSWORD", "DATABASE") if key not in keys]
     if missing:
         raise UserError(f"{', '.join(missing)} is missing {where}: add it, as in credentials.yaml.example.")
-    if keys.get("DATABASE_TYPE", "postgresql") not in ("postgresql", "postgres"):
+    if keys.get("DATABASE_TYPE", "postgresql").lower() not in ("postgresql", "postgres"):
         raise UserError(f"DATABASE_TYPE {where} is not postgresql: this script reads PostgreSQL (and SQLite files).")
     if keys.get("DBAPI", "psycopg2") != "psycopg2":
         raise UserError(f"DBAPI {where} is not psycopg2: that is the driver this project installs.")
