@@ -49,21 +49,22 @@ CARRIER = (
 )
 # Words with capitals, and the small words between them: a town or a category (Stoke-on-Trent; Men's Shoes & Boots).
 NAME = (
-    r"[A-Z](?:[\w'’(),&-]|\.(?!(?<!\bSt\.)(?:[\s.]|\Z))"
-    r"| (?=[A-Z0-9(]|& [A-Z0-9]|(?:and|by|cum|de|for|in|la|le|of|on|the|to|under|upon|with|y)\b)){0,120}"
+    r"[A-Z](?:[\w'’(),&/-]|\.(?!(?<!\bSt\.)(?:[\s.]|\Z))"
+    r"| (?=(?:& )?(?:[A-Z0-9(]|[ei][A-Z])|(?:and|by|cum|de|for|in|la|le|of|on|the|to|under|upon|with|y)\b)){0,120}"
 )
 BANNERS = (
     # with a date
-    re.compile(rf"Posted by \S{INSIDE}{{0,60}}? in [A-Z]{INSIDE}{{0,200}}?[.,]? ?[-–—|]? ?{DATE}"),
+    re.compile(rf"Posted by \S{INSIDE}{{0,60}}? in [A-Z]{INSIDE}{{0,200}}?(?:[.,]| [-–—|]) ?{DATE}"),
     re.compile(rf"Posted by a seller{INSIDE}{{0,200}}?[.,]? ?[-–—|]? ?{DATE}"),
     re.compile(rf"Posted by [A-Z0-9]\S{{0,40}}(?: [^\s.]{{1,40}}){{0,3}}[.,] ?{DATE}"),
     # without a date, with category and town
-    re.compile(rf"Posted by (?!{CARRIER})\S{INSIDE}{{0,60}}? in [A-Z]{INSIDE}{{0,200}}? in {NAME}(?<![,&(-])\.?"),
+    re.compile(rf"Posted by a seller in [A-Z]{INSIDE}{{0,200}}? in {NAME}(?<![,&(-])\.?"),
+    re.compile(rf"Posted by (?!{CARRIER})\S{INSIDE}{{0,60}}? in {NAME}? in {NAME}(?<![,&(-])\.?"),
     # without a date, with either: only a sentence of its own, for `Posted by` may be the seller's own words
     re.compile(rf"Posted by a seller in {NAME}?(?:(?<!\bSt)\.(?!\d)|(?=\n)|\Z)"),
     re.compile(
-        rf"(?:(?<=[.!?)\n])|(?<=[.!?)] )|\A)Posted by (?!{CARRIER})[A-Z]{INSIDE}{{0,40}}? in {NAME}?"
-        r"(?:(?<!\bSt)\.(?!\d)|(?=\n)|\Z)"
+        rf"(?:(?<=[.!?)\n])|(?<=[.!?)] )|\A)Posted by (?!{CARRIER})[A-Z]{INSIDE}{{0,40}}? in "
+        rf"(?:[A-Z]{INSIDE}{{0,200}}? in )?{NAME}?(?:(?<!\bSt)\.(?!\d)|(?=\n)|\Z)"
     ),
     re.compile(rf"Posted by a seller(?: in {NAME})?(?<![,&(-])\.?"),
 )

@@ -79,6 +79,8 @@ def test_a_banner_after_text_without_a_stop_goes():
         "It will be Posted by me in a tube. Bought 3 May 2021.",
         "Posted by courier. Battery changed in Hull. 12 May 2021",
         "Games in Hull. 25 February 2022",
+        "I had it Posted by Jo in London on 3 May 2021.",
+        "I had it Posted by Amazon in May and used it in Kent only.",
     ],
 )
 def test_the_sellers_own_words_on_posting_stay(text):
