@@ -6,26 +6,14 @@ Writes: clean_images_<size>/<image id>.jpg, manifest.json in it, clean_images_<s
     python clean_images.py --data-dir data --size 64
 """
 
-import concurrent.futures
-import contextlib
-import itertools
 import json
-import logging
-import multiprocessing
-import multiprocessing.connection
 import os
-import re
-import signal
 import stat
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-import photo_cleaning
 from data_folder import (
     DataFolder,
     UserError,
@@ -37,30 +25,17 @@ from data_folder import (
     write_json,
     write_whole,
 )
-from photo_cleaning import PARTIAL_SUFFIX, Cleaned, clean_files
+from photo_cleaning import PARTIAL_SUFFIX, Cleaned
+from photo_workers import Chunk, Results, Work, default_workers, on_cluster, on_this_machine
 
 MANIFEST_VERSION = 1  # raise it when the same photo would come out otherwise: all photos are then done again
 CHUNK_PHOTOS = 32
 CHUNK_BYTES = 8_000_000
 SAVE_SECONDS = 10.0
-CLUSTER_SECONDS = 10  # to reach a scheduler, and for its first worker to appear
-CLUSTER_SILENCE_SECONDS = 120  # a chunk takes seconds
+MAX_SIZE = 4096
 
-Chunk = list[tuple[str, str]]
 Photos = dict[str, tuple[str, int, int]]  # by output name: source name, size, mtime_ns
 Entry = list  # [source name, source size, source mtime_ns, output size, output mtime_ns]
-
-
-class Work(NamedTuple):
-    """What there is to do: chunks of (source name, output name), from one folder into another."""
-
-    images: Path
-    outputs: Path
-    size: int
-    chunks: list[Chunk]
-
-
-Results = contextlib.AbstractContextManager[Iterator[list[Cleaned]]]
 
 
 def find_photos(images: Path) -> tuple[Photos, dict[str, list[str]]]:
@@ -74,32 +49,34 @@ def find_photos(images: Path) -> tuple[Photos, dict[str, list[str]]]:
     photos, taken, set_aside = {}, set(), {}
     with os.scandir(images) as entries:
         named = [entry for entry in entries if os.path.splitext(entry.name)[1].lower() in (".jpg", ".jpeg")]
-    for entry in sorted(named, key=lambda entry: entry.name):
-        output = os.path.splitext(entry.name)[0] + ".jpg"
-        key = output.casefold()
-        try:
-            status = entry.stat()
-        except OSError:
-            status = None
-        if key in taken:
-            reason = "same name as another, ignoring case"
-        elif entry.is_symlink() and not os.path.realpath(entry.path).startswith(inside):
-            reason = "link out of the folder"
-        elif status is None:
-            reason = "cannot be read"
-        elif not stat.S_ISREG(status.st_mode):  # a pipe of that name would keep a worker waiting for ever
-            reason = "not a file"
-        else:
-            photos[output] = (entry.name, status.st_size, status.st_mtime_ns)
-            reason = None
-        taken.add(key)
-        if reason:
-            set_aside.setdefault(reason, []).append(entry.name)
     if not named:
         raise UserError(
-            f"{images} holds no .jpg or .jpeg file: put the photos there, or name their folder by --images."
+            f"{images} holds no .jpg or .jpeg file: put the photos there, or name their folder with --images."
         )
+    for entry in sorted(named, key=lambda entry: entry.name):
+        output = os.path.splitext(entry.name)[0] + ".jpg"
+        if output.casefold() in taken:
+            reason = "same name as another, ignoring case"
+        else:
+            reason = reason_against(entry, inside)
+        taken.add(output.casefold())
+        if reason:
+            set_aside.setdefault(reason, []).append(entry.name)
+        else:
+            status = entry.stat()
+            photos[output] = (entry.name, status.st_size, status.st_mtime_ns)
     return photos, set_aside
+
+
+def reason_against(entry: os.DirEntry, inside: str) -> str | None:
+    """Why a file is set aside before anybody opens it; None when it is not."""
+    if entry.is_symlink() and not os.path.realpath(entry.path).startswith(inside):
+        return "link out of the folder"
+    try:
+        mode = entry.stat().st_mode
+    except OSError:
+        return "cannot be read"
+    return None if stat.S_ISREG(mode) else "not a file"  # a pipe would keep its reader waiting for ever
 
 
 def read_manifest(path: Path, size: int) -> dict[str, Entry]:
@@ -126,16 +103,16 @@ def save_manifest(path: Path, size: int, entries: dict[str, Entry]) -> None:
 
 
 def stat_outputs(outputs: Path) -> dict[str, tuple[int, int]]:
-    """Size and mtime_ns of each file in the output folder; removes what a killed run left half-written."""
-    found = {}
+    """Size and mtime_ns of each file in the output folder."""
     with os.scandir(outputs) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") and entry.name.endswith(PARTIAL_SUFFIX):
-                os.unlink(entry.path)
-            elif entry.is_file(follow_symlinks=False):
-                status = entry.stat()
-                found[entry.name] = (status.st_size, status.st_mtime_ns)
-    return found
+        found = {entry.name: entry.stat() for entry in entries if entry.is_file(follow_symlinks=False)}
+    return {name: (status.st_size, status.st_mtime_ns) for name, status in found.items()}
+
+
+def remove_partial_files(outputs: Path) -> None:
+    """Remove what killed workers, of this run or another, left half-written."""
+    for path in outputs.glob(f".*{PARTIAL_SUFFIX}"):
+        path.unlink(missing_ok=True)
 
 
 def already_clean(photos: Photos, manifest: dict[str, Entry], present: dict[str, tuple[int, int]]) -> dict[str, Entry]:
@@ -158,124 +135,6 @@ def chunked(photos: Photos) -> list[Chunk]:
         chunks[-1].append((source, output))
         photos_left, bytes_left = photos_left - 1, bytes_left - size
     return chunks
-
-
-def end_with_parent() -> None:
-    """Prepare a worker: when the parent is gone, even by SIGKILL, it ends too."""
-
-    def watch():
-        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def on_this_machine(work: Work, workers: int) -> Iterator[Iterator[list[Cleaned]]]:
-    """Give an iterator over the results of chunks, as they are finished by `workers` processes.
-
-    Only a few chunks wait at a time, so that memory does not grow with the number of photos. Raises UserError when a
-    worker is killed.
-    """
-    # fork starts a worker in milliseconds, and no thread runs here yet; elsewhere the platform knows best
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(work.chunks)), context, end_with_parent)
-    waiting = iter(work.chunks)
-
-    def submit(count: int) -> set[concurrent.futures.Future]:
-        chunks = itertools.islice(waiting, count)
-        return {pool.submit(clean_files, work.images, work.outputs, chunk, work.size) for chunk in chunks}
-
-    def results(running):
-        while running:
-            done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-            running |= submit(len(done))
-            for future in done:
-                yield future.result()
-
-    try:
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is the parent's business
-        try:
-            running = submit(2 * workers)
-        finally:
-            signal.signal(signal.SIGINT, handler)
-        yield results(running)
-    except BaseException as error:  # Ctrl-C above all: nobody waits for photos that nobody wants any more
-        for process in multiprocessing.active_children():
-            process.terminate()
-        if isinstance(error, BrokenProcessPool):
-            raise UserError(
-                "a worker process was killed, perhaps for want of memory: what is finished is kept, "
-                "run the command again, with fewer --workers."
-            ) from None
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def on_cluster(work: Work, scheduler: str) -> Iterator[Iterator[list[Cleaned]]]:
-    """Give an iterator over the results of chunks, as they are finished by the workers of a Dask cluster.
-
-    All of them must see the two folders under the same path. Dask gives the chunks of a worker that dies to another;
-    to a cluster of one thread joblib hands nothing, but works here.
-    Raises UserError when Dask is not installed, or the cluster cannot be reached, has no worker or falls silent.
-    """
-    if not re.fullmatch(r"(tcp|tls)://[^/]+:[0-9]{1,5}", scheduler):
-        raise UserError(f"{scheduler!r} is no address of a scheduler: give one like tcp://127.0.0.1:8786.")
-    try:
-        import distributed
-        import joblib
-    except ImportError:
-        raise UserError("--scheduler needs Dask: pip install -r requirements-cluster.txt, then run it again.") from None
-    logging.disable(logging.CRITICAL)  # what goes wrong is told in a sentence of ours
-    try:
-        client = distributed.Client(scheduler, timeout=CLUSTER_SECONDS)
-    except (OSError, ValueError):
-        raise UserError(
-            f"no Dask scheduler answers at {scheduler}: check the address, or start one with `dask scheduler`."
-        ) from None
-    images, outputs = work.images.resolve(), work.outputs.resolve()
-    try:
-        client.upload_file(photo_cleaning.__file__)  # all that a worker needs, beside Pillow
-        with joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=CLUSTER_SECONDS):
-            parallel = joblib.Parallel(return_as="generator_unordered", timeout=CLUSTER_SILENCE_SECONDS)
-            tasks = (joblib.delayed(clean_files)(images, outputs, chunk, work.size) for chunk in work.chunks)
-            yield (seen_from_here(result, outputs) for result in parallel(tasks))
-    except Exception as error:
-        if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno):
-            raise  # a full disk, for example, is told as it is without a cluster
-        raise UserError(
-            f"the Dask cluster at {scheduler} does not answer ({type(error).__name__}): see whether its scheduler and "
-            "workers are alive; what is finished is kept, run the command again."
-        ) from None
-    finally:
-        client.close()
-        logging.disable(logging.NOTSET)
-
-
-def seen_from_here(result: list[Cleaned], outputs: Path) -> list[Cleaned]:
-    """What a worker wrote, with sizes and times as this machine sees them.
-
-    Raises UserError when the worker's folder is not this machine's.
-    """
-    seen = []
-    for photo in result:
-        if photo.reason is None:
-            try:
-                status = os.stat(outputs / photo.output)
-            except FileNotFoundError:
-                raise UserError(
-                    f"a worker wrote into a {outputs} of its own: let all machines share this folder under this path."
-                ) from None
-            photo = photo._replace(output_size=status.st_size, output_mtime_ns=status.st_mtime_ns)
-        seen.append(photo)
-    return seen
-
-
-def default_workers() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def printable(name: str) -> str:
@@ -323,7 +182,10 @@ def clean_folder(images: Path, folder: DataFolder, size: int, results_of: Callab
     start = time.monotonic()
     photos, set_aside = find_photos(images)
     outputs, manifest_path = folder.clean_images(size), folder.clean_images_manifest(size)
+    if outputs.resolve() == images.resolve():
+        raise UserError(f"{images} holds photos that are clean already: name the folder of the raw ones with --images.")
     outputs.mkdir(parents=True, exist_ok=True)
+    remove_partial_files(outputs)
     manifest = read_manifest(manifest_path, size)
     present = stat_outputs(outputs)
     gone = [name for name in manifest if name in present and name not in photos]
@@ -350,7 +212,7 @@ def clean_folder(images: Path, folder: DataFolder, size: int, results_of: Callab
         print(f"of {found} photos {progress.cleaned} cleaned now, {skipped} clean before", file=sys.stderr)
         raise
     finally:
-        stat_outputs(outputs)  # removes what killed workers left half-written
+        remove_partial_files(outputs)
         progress.save()
 
     report = {
@@ -378,6 +240,8 @@ def main() -> None:
     parser.add_argument("--images", type=Path, metavar="DIR", help="raw photos (default: images in the data folder)")
     parser.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="let a Dask cluster do it, over a shared folder")
     arguments = parser.parse_args()
+    if arguments.size > MAX_SIZE:
+        parser.error(f"argument --size: {arguments.size} is above {MAX_SIZE}")
     folder = DataFolder(arguments.data_dir)
 
     def results_of(work: Work) -> Results:

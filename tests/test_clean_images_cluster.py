@@ -14,15 +14,15 @@ import pytest
 from conftest import ROOT, run_script
 from photo_samples import jpeg
 
-from clean_images import seen_from_here
 from data_folder import DataFolder, UserError
 from photo_cleaning import Cleaned
+from photo_workers import seen_from_here
 
 DASK = str(Path(sys.executable).with_name("dask"))
 # bounds of a minute or two are right for a cluster, and too long for a test
 IN_A_HURRY = (
-    "import clean_images, data_folder; clean_images.CLUSTER_SECONDS = 2; clean_images.CLUSTER_SILENCE_SECONDS = 2; "
-    "data_folder.run(clean_images.main)"
+    "import clean_images, data_folder, photo_workers; photo_workers.CLUSTER_SECONDS = 2; "
+    "photo_workers.CLUSTER_SILENCE_SECONDS = 2; data_folder.run(clean_images.main)"
 )
 
 

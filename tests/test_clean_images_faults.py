@@ -205,6 +205,15 @@ def test_nothing_usable_left(tmp_path):
     assert report(tmp_path)["set_aside"] == {"not a JPEG, PNG, WebP or GIF": ["text.jpg"]}
 
 
+def test_clean_photos_are_no_raw_photos(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "photo.jpg").write_bytes(jpeg(90, 60))
+    assert clean(tmp_path).returncode == 0
+    before = photos(tmp_path)
+    one_sentence(clean(tmp_path, "--images", tmp_path / "clean_images_64"), "clean already", "--images")
+    assert photos(tmp_path) == before
+
+
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "good.jpg").write_bytes(jpeg(90, 60))
@@ -214,7 +223,8 @@ def test_a_file_where_the_folder_should_be(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [("--size", 0), ("--size", "big"), ("--workers", 0), ("--workers", -1), ("--nonsense",)]
+    "options",
+    [("--size", 0), ("--size", "big"), ("--size", 100_000), ("--workers", 0), ("--workers", -1), ("--nonsense",)],
 )
 def test_wrong_arguments(tmp_path, options):
     result = clean(tmp_path, *options)

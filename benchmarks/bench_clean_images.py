@@ -1,0 +1,216 @@
+"""How fast clean_images.py is, against the loop that one would write first.
+
+Makes its own photos in a temporary folder, and measures both ways in turn, several times, in this one process:
+
+    python benchmarks/bench_clean_images.py [--repeats 3] [--workers N]
+
+Prints photos per second at 64 pixels with the ratio of the medians, the seconds of two whole processes on a mixed
+folder, the seconds to skip 100,000 clean photos, the memory at 1,000 and 10,000 photos, and how much the photos differ.
+"""
+
+import argparse
+import io
+import itertools
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from clean_images import clean_folder  # noqa: E402
+from data_folder import DataFolder  # noqa: E402
+from photo_workers import default_workers, on_this_machine  # noqa: E402
+
+SIZE = 64
+
+
+def straightforward(images: Path, outputs: Path) -> None:
+    """Open, resize, convert, paste, save."""
+    outputs.mkdir(parents=True, exist_ok=True)
+    for path in sorted(images.glob("*.jpg")):
+        image = Image.open(path)
+        ratio = SIZE / max(image.size)
+        width, height = (max(1, round(side * ratio)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS).convert("RGB")
+        square = Image.new("RGB", (SIZE, SIZE))
+        square.paste(image, ((SIZE - width) // 2, (SIZE - height) // 2))
+        square.save(outputs / path.name)
+
+
+def ours(images: Path, data: Path, workers: int) -> dict:
+    return clean_folder(images, DataFolder(data), SIZE, lambda work: on_this_machine(work, workers))
+
+
+def photo(width: int, height: int, noise: float, seed: int) -> bytes:
+    """A JPEG (quality 85) like that of a thing on a table: soft light, edges, a weave, and the noise of the sensor."""
+    generator = np.random.default_rng(seed)
+
+    def layer(columns: int, rows: int, resample: Image.Resampling) -> Image.Image:
+        return Image.fromarray(generator.integers(0, 256, (rows, columns, 3), dtype=np.uint8)).resize(
+            (width, height), resample
+        )
+
+    image = layer(4, 3, Image.Resampling.BICUBIC)
+    thing = layer(6, 5, Image.Resampling.NEAREST)
+    image.paste(thing, mask=thing.convert("L").point(lambda value: 255 * (value > 150)))
+    image = Image.blend(image, layer(width // 24, height // 24, Image.Resampling.BICUBIC), 0.2)
+    pixels = np.asarray(image) + generator.normal(0, noise, (height, width, 1)).astype(np.float32)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def fill(images: Path, prefix: str, photos: list[bytes], count: int) -> None:
+    images.mkdir(parents=True, exist_ok=True)
+    for number, content in zip(range(count), itertools.cycle(photos), strict=False):
+        (images / f"{prefix}{number:05}.jpg").write_bytes(content)
+
+
+def seconds_of(work: Callable[[Path], object], folder: Path) -> float:
+    """Seconds that `work` takes to write into a fresh folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    start = time.perf_counter()
+    work(folder)
+    return time.perf_counter() - start
+
+
+def in_turn(first: Callable, second: Callable, folder: Path, repeats: int) -> tuple[list[float], list[float]]:
+    """Seconds of the two ways, `repeats` times each, one after the other, after one round that does not count."""
+    pairs = [(seconds_of(first, folder), seconds_of(second, folder)) for _ in range(repeats + 1)][1:]
+    return tuple(map(list, zip(*pairs, strict=True)))
+
+
+def row(name: str, count: int, theirs: list[float], our: list[float]) -> None:
+    ratios = sorted(there / here for there, here in zip(theirs, our, strict=True))
+    slow, fast = statistics.median(theirs), statistics.median(our)
+    print(
+        f"| {name} | {count / slow:,.0f} | {count / fast:,.0f} | {slow / fast:.1f} "
+        f"| {ratios[0]:.1f} to {ratios[-1]:.1f} |",
+        flush=True,
+    )
+
+
+def largest_difference(images: Path, first: Path, second: Path) -> float:
+    """The largest mean absolute difference, of 255, between two folders' versions of a photo."""
+    return max(
+        float(
+            np.abs(np.asarray(Image.open(first / path.name), float) - np.asarray(Image.open(second / path.name))).mean()
+        )
+        for path in images.glob("*.jpg")
+    )
+
+
+def bench_rates(folder: Path, repeats: int, workers: int) -> None:
+    print("| photos | straightforward, photos/s | ours, photos/s | ratio of medians | lowest to highest |")
+    print("|---|---|---|---|---|")
+    for name, width, height, noise, distinct, count in (
+        ("512 x 384", 512, 384, 3, 20, 600),
+        ("4000 x 3000", 4000, 3000, 1, 4, 24),
+        ("4000 x 3000, noisy", 4000, 3000, 6, 4, 24),
+    ):
+        images = folder / f"{width} {noise}"
+        photos = [photo(width, height, noise, seed) for seed in range(distinct)]
+        fill(images, "", photos, count)
+        kilobytes = statistics.mean(map(len, photos)) / 1000
+        theirs, our = in_turn(
+            lambda out, images=images: straightforward(images, out / "theirs"),
+            lambda out, images=images: ours(images, out, workers),
+            folder / "out",
+            repeats,
+        )
+        row(f"{name}, {kilobytes:,.0f} kB each", count, theirs, our)
+        straightforward(images, folder / "theirs")
+        ours(images, folder / "ours", workers)
+        difference = largest_difference(images, folder / "theirs", folder / "ours" / f"clean_images_{SIZE}")
+        print(f"largest mean absolute difference: {difference:.2f} of 255", file=sys.stderr)
+        shutil.rmtree(folder / "ours")
+
+
+def bench_processes(folder: Path, repeats: int, workers: int) -> None:
+    images = folder / "mixed"
+    fill(images, "small", [photo(512, 384, 3, seed) for seed in range(20)], 1200)
+    fill(images, "large", [photo(4000, 3000, 1, seed) for seed in range(4)], 40)
+
+    def process(*command: object) -> None:
+        subprocess.run([sys.executable, *map(str, command)], check=True, stdout=subprocess.DEVNULL)
+
+    theirs, our = in_turn(
+        lambda out: process(__file__, "--straightforward", images, out),
+        lambda out: process(ROOT / "clean_images.py", "--data-dir", out, "--images", images, "--workers", workers),
+        folder / "out",
+        repeats,
+    )
+    row("1,200 of 512 x 384 and 40 of 4000 x 3000, whole process", 1240, theirs, our)
+    print(f"seconds: {statistics.median(theirs):.1f} and {statistics.median(our):.1f}", file=sys.stderr)
+
+
+def bench_skipping(folder: Path, count: int = 100_000) -> None:
+    images, data = folder / "many", folder / "skip"
+    fill(images, "", [photo(64, 48, 3, 0)], 1)
+    ours(images, data, 1)
+    outputs = data / f"clean_images_{SIZE}"
+    manifest = json.loads((outputs / "manifest.json").read_text())
+    (entry,) = manifest["photos"].values()
+    for number in range(1, count):
+        name = f"{number:06}.jpg"
+        os.link(images / "00000.jpg", images / name)
+        os.link(outputs / "00000.jpg", outputs / name)
+        manifest["photos"][name] = [name, *entry[1:]]
+    (outputs / "manifest.json").write_text(json.dumps(manifest))
+    start = time.perf_counter()
+    command = [sys.executable, ROOT / "clean_images.py", "--data-dir", data, "--images", images]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert f"skipped: {count}" in output, output
+    print(f"\nskipping {count:,} clean photos, whole process: {time.perf_counter() - start:.1f} s")
+
+
+def bench_memory(folder: Path, workers: int) -> None:
+    images = folder / "memory"
+    fill(images, "", [photo(512, 384, 3, 0)], 1)
+    code = (
+        "import resource, clean_images; clean_images.main()\n"
+        "print(*(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
+    )
+    for count in (1_000, 10_000):
+        for number in range(len(list(images.iterdir())), count):
+            os.link(images / "00000.jpg", images / f"{number:05}.jpg")
+        options = ["--data-dir", folder / f"memory {count}", "--images", images, "--workers", str(workers)]
+        command = [sys.executable, "-c", code, *options]
+        output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+        main, worker = (int(kilobytes) / 1024 for kilobytes in output.splitlines()[-1].split())
+        print(f"memory with {count:,} photos: {main:.0f} MB, and {worker:.0f} MB in the largest worker")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=default_workers())
+    parser.add_argument("--straightforward", nargs=2, type=Path, metavar=("IMAGES", "OUTPUTS"), help="that way only")
+    arguments = parser.parse_args()
+    if arguments.straightforward:
+        straightforward(*arguments.straightforward)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bench_rates(folder, arguments.repeats, arguments.workers)
+        bench_processes(folder, arguments.repeats, arguments.workers)
+        bench_skipping(folder)
+        bench_memory(folder, arguments.workers)
+    print(f"{arguments.workers} workers, Pillow {Image.__version__}, peak of this process: ", end="")
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
