@@ -55,8 +55,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--max-price", type=positive_number, metavar="POUNDS", help="only up to this price")
     parser.add_argument("--near", metavar='"Town, County"', help="the place that distances are counted from")
     parser.add_argument("--within", type=positive_number, metavar="KM", help="only so far from --near")
-    output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--gallery", type=Path, metavar="FILE.html", help="write a page with photos, too")
     chosen = parser.parse_args(arguments)
     if chosen.text is None and chosen.image is None and chosen.product is None:
@@ -175,15 +174,19 @@ def gallery_of(
     def first_photo(row: int) -> str | None:
         return photo_data_url(photo_paths(folder, index.listings["photos"][row], size))
 
-    asked = [chosen.text.strip()] if chosen.text else []
     photo = photo_data_url([chosen.image]) if chosen.image else None
+    asked = [chosen.text.strip()] if chosen.text else []
     if chosen.product:
         row = index.row(chosen.product)
         asked.append(f"like “{index.listings['product_name'][row]}”")
         photo = photo or first_photo(row)
-    limits = [chosen.category, chosen.max_price and f"up to £{chosen.max_price:,.2f}"]
-    limits.append(chosen.near and (f"within {chosen.within:g} km of " if chosen.within else "near ") + chosen.near)
-    text = "; ".join([*asked, *(limit for limit in limits if limit)]) or "like the photo"
+    if chosen.category:
+        asked.append(f"in {chosen.category}")
+    if chosen.max_price:
+        asked.append(f"up to £{chosen.max_price:,.2f}")
+    if chosen.within:
+        asked.append(f"within {chosen.within:g} km of {chosen.near}")
+    text = "; ".join(asked) or "like the photo"
     photos = [first_photo(row) for row in found.rows]
     heading = "1 listing that suits" if len(results) == 1 else f"{len(results)} listings that suit"
     return gallery_page(heading, text, photo, results, photos)
@@ -193,6 +196,8 @@ def main() -> None:
     chosen = parse_arguments()
     if chosen.text is not None and not chosen.text.strip():
         raise UserError("--text is empty: say in words what is looked for.")
+    if any("\ud800" <= character <= "\udfff" for character in chosen.text or ""):
+        raise UserError("--text holds bytes that are no characters: check the encoding of the terminal.")
     folder = DataFolder(chosen.data_dir)
     index, notes = open_index(folder)
     for note in notes:

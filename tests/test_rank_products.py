@@ -198,6 +198,7 @@ def test_fewer_than_asked_for_is_said(rank):
     [
         (["--product", "nothing"], "no product has the id 'nothing'"),
         (["--text", " \n "], "--text is empty"),
+        (["--text", "caf\udce9"], "--text holds bytes that are no characters"),
         (["--text", "lamp", "--near", "Atlantis, Nowhere"], "no place is known as 'Atlantis, Nowhere'"),
         (["--text", "lamp", "--category", "Cars"], "no listing is in 'Cars'"),
         (["--product", "00000000-evil", "--max-price", "0.001"], "no listing meets these filters"),
