@@ -22,9 +22,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from straightforward_photos import SIZE, on_black, straightforward
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -32,21 +34,6 @@ sys.path.insert(0, str(ROOT))
 from clean_images import clean_folder  # noqa: E402
 from data_folder import DataFolder  # noqa: E402
 from photo_workers import default_workers, on_this_machine  # noqa: E402
-
-SIZE = 64
-
-
-def straightforward(images: Path, outputs: Path) -> None:
-    """Open, resize, convert, paste, save."""
-    outputs.mkdir(parents=True, exist_ok=True)
-    for path in sorted(images.glob("*.jpg")):
-        image = Image.open(path)
-        ratio = SIZE / max(image.size)
-        width, height = (max(1, round(side * ratio)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.LANCZOS).convert("RGB")
-        square = Image.new("RGB", (SIZE, SIZE))
-        square.paste(image, ((SIZE - width) // 2, (SIZE - height) // 2))
-        square.save(outputs / path.name)
 
 
 def ours(images: Path, data: Path, workers: int) -> dict:
@@ -78,43 +65,55 @@ def fill(images: Path, prefix: str, photos: list[bytes], count: int) -> None:
         (images / f"{prefix}{number:05}.jpg").write_bytes(content)
 
 
-def seconds_of(work: Callable[[Path], object], folder: Path) -> float:
-    """Seconds that `work` takes to write into a fresh folder."""
+class Cost(NamedTuple):
+    """Seconds on the clock, and of the processor, which hardly change when the machine is busy with other things."""
+
+    clock: float
+    processor: float
+
+
+def cost_of(work: Callable[[Path], object], folder: Path) -> Cost:
+    """What `work` costs when it writes into a fresh folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    start = time.perf_counter()
+    before, start = os.times(), time.perf_counter()
     work(folder)
-    return time.perf_counter() - start
+    clock = time.perf_counter() - start
+    return Cost(clock, sum(os.times()[:4]) - sum(before[:4]))  # user, system, and both of the children
 
 
-def in_turn(first: Callable, second: Callable, folder: Path, repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds of the two ways, `repeats` times each, one after the other, after one round that does not count."""
-    pairs = [(seconds_of(first, folder), seconds_of(second, folder)) for _ in range(repeats + 1)][1:]
-    return tuple(map(list, zip(*pairs, strict=True)))
+def in_turn(first: Callable, second: Callable, folder: Path, repeats: int) -> list[tuple[Cost, Cost]]:
+    """The costs of two ways, one after the other, `repeats` times, after one round that does not count."""
+    return [(cost_of(first, folder), cost_of(second, folder)) for _ in range(repeats + 1)][1:]
 
 
-def row(name: str, count: int, theirs: list[float], our: list[float]) -> None:
-    ratios = sorted(there / here for there, here in zip(theirs, our, strict=True))
-    slow, fast = statistics.median(theirs), statistics.median(our)
+HEADER = """\
+| photos | straightforward, photos/s | ours, photos/s | ratio | lowest to highest | processor ms a photo, both |
+|---|---|---|---|---|---|"""
+
+
+def row(name: str, count: int, costs: list[tuple[Cost, Cost]]) -> None:
+    ratios = [theirs.clock / our.clock for theirs, our in costs]
+    slow, fast = (statistics.median(pair[way].clock for pair in costs) for way in (0, 1))
+    heavy, light = (statistics.median(pair[way].processor for pair in costs) for way in (0, 1))
     print(
         f"| {name} | {count / slow:,.0f} | {count / fast:,.0f} | {slow / fast:.1f} "
-        f"| {ratios[0]:.1f} to {ratios[-1]:.1f} |",
+        f"| {min(ratios):.1f} to {max(ratios):.1f} | {1000 * heavy / count:.2f}, {1000 * light / count:.2f} |",
         flush=True,
     )
 
 
-def largest_difference(images: Path, first: Path, second: Path) -> float:
-    """The largest mean absolute difference, of 255, between two folders' versions of a photo."""
+def largest_difference(images: Path, outputs: Path) -> float:
+    """The largest mean absolute difference, of 255, of a photo of ours to the full decode with Lanczos."""
     return max(
-        float(
-            np.abs(np.asarray(Image.open(first / path.name), float) - np.asarray(Image.open(second / path.name))).mean()
-        )
+        float(np.abs(np.asarray(on_black(path), float) - np.asarray(Image.open(outputs / path.name), float)).mean())
         for path in images.glob("*.jpg")
     )
 
 
-def bench_rates(folder: Path, repeats: int, workers: int) -> None:
-    print("| photos | straightforward, photos/s | ours, photos/s | ratio of medians | lowest to highest |")
-    print("|---|---|---|---|---|")
+def bench_rates(folder: Path, repeats: int, workers: int) -> list[float]:
+    """Prints a row for each kind of photo; returns how much the two ways' photos differ."""
+    differences = []
+    print(HEADER)
     for name, width, height, noise, distinct, count in (
         ("512 x 384", 512, 384, 3, 20, 600),
         ("4000 x 3000", 4000, 3000, 1, 4, 24),
@@ -124,18 +123,16 @@ def bench_rates(folder: Path, repeats: int, workers: int) -> None:
         photos = [photo(width, height, noise, seed) for seed in range(distinct)]
         fill(images, "", photos, count)
         kilobytes = statistics.mean(map(len, photos)) / 1000
-        theirs, our = in_turn(
+        costs = in_turn(
             lambda out, images=images: straightforward(images, out / "theirs"),
             lambda out, images=images: ours(images, out, workers),
             folder / "out",
             repeats,
         )
-        row(f"{name}, {kilobytes:,.0f} kB each", count, theirs, our)
-        straightforward(images, folder / "theirs")
-        ours(images, folder / "ours", workers)
-        difference = largest_difference(images, folder / "theirs", folder / "ours" / f"clean_images_{SIZE}")
-        print(f"largest mean absolute difference: {difference:.2f} of 255", file=sys.stderr)
-        shutil.rmtree(folder / "ours")
+        row(f"{name}, {kilobytes:,.0f} kB each", count, costs)
+        ours(images, folder, workers)
+        differences.append(largest_difference(images, DataFolder(folder).clean_images(SIZE)))
+    return differences
 
 
 def bench_processes(folder: Path, repeats: int, workers: int) -> None:
@@ -146,14 +143,15 @@ def bench_processes(folder: Path, repeats: int, workers: int) -> None:
     def process(*command: object) -> None:
         subprocess.run([sys.executable, *map(str, command)], check=True, stdout=subprocess.DEVNULL)
 
-    theirs, our = in_turn(
-        lambda out: process(__file__, "--straightforward", images, out),
+    costs = in_turn(
+        lambda out: process(ROOT / "benchmarks" / "straightforward_photos.py", images, out),
         lambda out: process(ROOT / "clean_images.py", "--data-dir", out, "--images", images, "--workers", workers),
         folder / "out",
         repeats,
     )
-    row("1,200 of 512 x 384 and 40 of 4000 x 3000, whole process", 1240, theirs, our)
-    print(f"seconds: {statistics.median(theirs):.1f} and {statistics.median(our):.1f}", file=sys.stderr)
+    row("1,200 of 512 x 384 and 40 of 4000 x 3000, whole process", 1240, costs)
+    slow, fast = (statistics.median(pair[way].clock for pair in costs) for way in (0, 1))
+    print(f"\nthe last row in seconds: {slow:.1f} and {fast:.1f}")
 
 
 def bench_skipping(folder: Path, count: int = 100_000) -> None:
@@ -173,7 +171,7 @@ def bench_skipping(folder: Path, count: int = 100_000) -> None:
     command = [sys.executable, ROOT / "clean_images.py", "--data-dir", data, "--images", images]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert f"skipped: {count}" in output, output
-    print(f"\nskipping {count:,} clean photos, whole process: {time.perf_counter() - start:.1f} s")
+    print(f"skipping {count:,} clean photos, whole process: {time.perf_counter() - start:.1f} s")
 
 
 def bench_memory(folder: Path, workers: int) -> None:
@@ -197,17 +195,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=default_workers())
-    parser.add_argument("--straightforward", nargs=2, type=Path, metavar=("IMAGES", "OUTPUTS"), help="that way only")
     arguments = parser.parse_args()
-    if arguments.straightforward:
-        straightforward(*arguments.straightforward)
-        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bench_rates(folder, arguments.repeats, arguments.workers)
+        differences = bench_rates(folder, arguments.repeats, arguments.workers)
         bench_processes(folder, arguments.repeats, arguments.workers)
         bench_skipping(folder)
         bench_memory(folder, arguments.workers)
+    print(f"largest mean absolute difference of a photo: {max(differences):.2f} of 255")
     print(f"{arguments.workers} workers, Pillow {Image.__version__}, peak of this process: ", end="")
     print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
