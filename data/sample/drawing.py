@@ -64,19 +64,24 @@ def _noise_tile() -> np.ndarray:
     return np.random.default_rng(20).standard_normal((512, 512, 3), dtype=np.float32)
 
 
-def _distant(rng: random.Random, colours: list[Colour]) -> Colour:
-    """A background colour that can be told from all `colours`."""
+def _distance(first: Colour, second: Colour) -> float:
+    """How well two colours can be told apart, brightness first."""
+    parts = sum(abs(a - b) for a, b in zip(first, second, strict=True))
+    return abs(luminance(first) - luminance(second)) + 0.25 * parts
+
+
+def background_tone(rng: random.Random, body: Colour, trim: Colour) -> Colour:
+    """The colour of a room in which a thing of these colours can be seen."""
     best, best_distance = (128, 128, 128), -1.0
-    for _ in range(8):
+    for _ in range(16):
         tone = vary(rng, rng.choice(list(COLOURS.values())), 26)
         grey = int(luminance(tone))
-        pull = 0.35 + 0.45 * rng.random()  # rooms are duller than things
+        pull = 0.4 + 0.45 * rng.random()  # rooms are duller than things, and most are lighter
         tone = tuple(int(part + (grey - part) * pull) for part in tone)
-        distance = min(
-            abs(luminance(tone) - luminance(colour)) + 0.25 * sum(abs(a - b) for a, b in zip(tone, colour, strict=True))
-            for colour in colours
-        )
-        if distance > 90:
+        if rng.random() < 0.6:
+            tone = shade(tone, 1.3 + 0.4 * rng.random())
+        distance = min(_distance(tone, body), 1.6 * _distance(tone, trim))
+        if distance > 95:
             return tone
         if distance > best_distance:
             best, best_distance = tone, distance
@@ -88,7 +93,7 @@ def paint_background(rng: random.Random, width: int, height: int, tone: Colour) 
     image = Image.new("RGB", (width, height), tone)
     draw = ImageDraw.Draw(image)
     style = rng.choice(("plain", "floor", "floor", "planks", "tiles", "stripes", "carpet"))
-    other = shade(tone, rng.uniform(0.8, 0.93) if rng.random() < 0.5 else rng.uniform(1.08, 1.25))
+    other = shade(tone, rng.uniform(0.86, 0.95) if rng.random() < 0.5 else rng.uniform(1.06, 1.18))
     if style == "floor":
         line = int(height * rng.uniform(0.5, 0.85))
         draw.polygon([(0, line), (width, line + rng.randint(-25, 25)), (width, height), (0, height)], fill=other)
@@ -98,7 +103,7 @@ def paint_background(rng: random.Random, width: int, height: int, tone: Colour) 
         step = rng.randint(40, 110)
         for i, x in enumerate(range(-height, width + height, step)):
             slope = 0 if style == "stripes" else int(height * 0.35)
-            fill = shade(tone, rng.uniform(0.9, 1.1)) if style == "planks" else (other if i % 2 else tone)
+            fill = shade(tone, rng.uniform(0.94, 1.06)) if style == "planks" else (other if i % 2 else tone)
             draw.polygon([(x, 0), (x + step, 0), (x + step + slope, height), (x + slope, height)], fill=fill)
     elif style == "tiles":
         step = rng.randint(60, 130)
@@ -110,7 +115,7 @@ def paint_background(rng: random.Random, width: int, height: int, tone: Colour) 
         for _ in range(260):
             x, y = rng.randrange(width), rng.randrange(height)
             size = rng.randint(4, 16)
-            draw.ellipse([x, y, x + size, y + size * 0.6], fill=shade(tone, rng.uniform(0.85, 1.15)))
+            draw.ellipse([x, y, x + size, y + size * 0.6], fill=shade(tone, rng.uniform(0.9, 1.1)))
     return image
 
 
@@ -118,9 +123,9 @@ def paint_clutter(rng: random.Random, image: Image.Image, tone: Colour) -> None:
     """A few things at the edges that have nothing to do with what is sold."""
     draw = ImageDraw.Draw(image)
     width, height = image.size
-    for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
+    for _ in range(rng.choice((0, 0, 0, 1, 1, 2))):
         grey = rng.choice(list(COLOURS.values()))
-        fill = tuple(int(0.6 * a + 0.4 * b) for a, b in zip(tone, grey, strict=True))
+        fill = tuple(int(0.65 * a + 0.35 * b) for a, b in zip(tone, grey, strict=True))
         size = rng.uniform(0.1, 0.3) * min(width, height)
         if rng.random() < 0.5:
             x, y = rng.choice((0.0, 1.0)) * width, rng.random() * height
@@ -140,34 +145,34 @@ def paint_clutter(rng: random.Random, image: Image.Image, tone: Colour) -> None:
 def view_matrix(rng: random.Random, width: int, height: int) -> list[float]:
     """How the thing's square lies in the photo: turned, stretched, sometimes mirrored, with a little perspective."""
     half = min(width, height) / 2
-    scale = half * rng.uniform(0.82, 0.98)
-    angle = math.radians(rng.gauss(0, 6) if rng.random() < 0.9 else rng.uniform(-30, 30))
-    stretch, shear = rng.uniform(0.9, 1.1), rng.uniform(-0.08, 0.08)
+    scale = half * rng.uniform(0.86, 0.98)
+    angle = math.radians(rng.gauss(0, 4) if rng.random() < 0.93 else rng.uniform(-28, 28))
+    stretch, shear = rng.uniform(0.93, 1.07), rng.uniform(-0.05, 0.05)
     mirror = rng.choice((-1, 1))
     cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
     a, b = cos * mirror * stretch, -sin + cos * shear
     d, e = sin * mirror * stretch, cos + sin * shear
-    x = width / 2 + rng.uniform(-0.06, 0.06) * half + rng.uniform(-0.5, 0.5) * max(0, width - height) * 0.3
-    y = height / 2 + rng.uniform(-0.06, 0.06) * half + rng.uniform(-0.5, 0.5) * max(0, height - width) * 0.3
-    return [a, b, x, d, e, y, rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1)]
+    x = width / 2 + rng.uniform(-0.05, 0.05) * half + rng.uniform(-0.5, 0.5) * max(0, width - height) * 0.3
+    y = height / 2 + rng.uniform(-0.05, 0.05) * half + rng.uniform(-0.5, 0.5) * max(0, height - width) * 0.3
+    return [a, b, x, d, e, y, rng.uniform(-0.08, 0.08), rng.uniform(-0.08, 0.08)]
 
 
 def expose(rng: random.Random, image: Image.Image) -> Image.Image:
     """Light from one side, a darker rim, the camera's exposure, colour cast, noise and focus."""
     width, height = image.size
-    if rng.random() < 0.3:
+    if rng.random() < 0.25:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 1.6)))
     pixels = np.asarray(image, dtype=np.float32)
     y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)[None]
     turn, strength = rng.random() * 2 * math.pi, rng.uniform(0, 0.3)
     light = 1 + strength * (math.cos(turn) * x + math.sin(turn) * y) - rng.uniform(0, 0.18) * (x * x + y * y)
-    cast = np.array([rng.uniform(0.9, 1.1), 1, rng.uniform(0.88, 1.1)], dtype=np.float32) * rng.uniform(0.72, 1.15)
+    cast = np.array([rng.uniform(0.9, 1.1), 1, rng.uniform(0.88, 1.1)], dtype=np.float32) * rng.uniform(0.8, 1.12)
     pixels = pixels * light[..., None] * cast + rng.uniform(-12, 16)
     tile = _noise_tile()
     offset = rng.randrange(0, 200)
     rows = np.arange(offset, offset + height) % 512
     columns = np.arange(offset // 2, offset // 2 + width) % 512
-    pixels += tile[rows][:, columns] * rng.uniform(1, 9)
+    pixels += tile[rows][:, columns] * rng.uniform(1, 7)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
@@ -188,7 +193,7 @@ def draw_photo(spec: PhotoSpec) -> Image.Image:
 
     body = vary(thing, COLOURS[spec.colour], 18)
     trim = vary(thing, thing.choice([tone for name, tone in COLOURS.items() if name != spec.colour]), 18)
-    background = _distant(rng, [body, trim])
+    background = background_tone(rng, body, trim)
     image = paint_background(rng, *canvas, background)
     paint_clutter(rng, image, background)
 

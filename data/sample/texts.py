@@ -10,7 +10,7 @@ import random
 from data.sample.kinds import KINDS, Kind
 
 CLEAR, INDIRECT, VAGUE = "clear", "indirect", "vague"
-CLARITY_SHARES = {CLEAR: 0.78, INDIRECT: 0.12, VAGUE: 0.10}
+CLARITY_SHARES = {CLEAR: 0.84, INDIRECT: 0.05, VAGUE: 0.11}
 
 NEIGHBOUR_SHARES = {CLEAR: 0.25, INDIRECT: 0.3, VAGUE: 0.4}  # of texts that mention another thing
 
@@ -191,16 +191,18 @@ def write_title(rng: random.Random, kind: Kind, clarity: str, colour: str, condi
             return f"{sentence_case(colour)} one, {condition}"
         return pick(rng, GENERIC_TITLES)
     noun, luck = pick(rng, kind.nouns), rng.random()
-    if luck < 0.3:
+    if luck < 0.18:
         return f"{pick(rng, kind.brands)} {noun}"
-    if luck < 0.45:
+    if luck < 0.28:
         return f"{sentence_case(colour)} {noun}"
+    if luck < 0.42:
+        return f"{sentence_case(noun)} by {pick(rng, kind.brands)}"
     if luck < 0.6:
         return f"{sentence_case(noun)} - {condition}"
     if luck < 0.72:
         return f"{sentence_case(noun)} for sale"
     if luck < 0.86:
-        return f"{pick(rng, kind.brands)} {noun} {colour} {condition}"
+        return f"{sentence_case(noun)} in {colour}, {condition}"
     return sentence_case(noun)
 
 
