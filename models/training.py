@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from data_folder import UserError
 from models.checkpoints import load_checkpoint, random_states, save_checkpoint, set_random_states
+from models.leaf_categories import LeafCategories
 
 __all__ = [
     "Recipe",
@@ -94,7 +95,9 @@ def memory_advice(batch_size: int) -> Iterator[None]:
     """Turn a device's lack of memory into a UserError that advises a smaller batch."""
     try:
         yield
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's lack has no class of its own
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
         advice = f"give --batch-size {batch_size // 2}" if batch_size > 1 else "use smaller photos or another device"
         raise UserError(f"the device has not enough memory for batches of {batch_size}: {advice}.") from None
 
@@ -163,7 +166,10 @@ def train_one_epoch(
             if average is not None:
                 average.update(plain)
             with torch.no_grad():
-                totals += torch.stack([loss * len(labels), (logits.argmax(1) == labels).sum()])
+                predicted = logits.argmax(1)
+                if isinstance(plain, LeafCategories):  # accuracy is that of the main category
+                    predicted, labels = plain.main_of_leaf[predicted], plain.main_of_leaf[labels]
+                totals += torch.stack([loss * len(labels), (predicted == labels).sum()])
             examples += len(labels)
         if scheduler is not None:
             scheduler.step()
@@ -368,7 +374,11 @@ class _Run:
             "best_weights": self.best_weights,
         }
         save_checkpoint(last, self.model, **about, training=training)
-        save_checkpoint(best, self.model, **about, weights=self.best_weights)
+        model, weights = self.model, self.best_weights
+        if isinstance(model, LeafCategories):  # the layer for the leaves has served its purpose
+            own = {name for name in weights if name.startswith("model.")}
+            model, weights = model.model, {name.removeprefix("model."): weights[name] for name in own}
+        save_checkpoint(best, model, **about, weights=weights)
 
     def resume(self, path: Path) -> None:
         checkpoint = load_checkpoint(path, self.model, self.labels, self.device)

@@ -153,6 +153,21 @@ class Greedy(nn.Module):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
 
+def test_the_processors_memory_runs_out_in_the_same_words():
+    class Huge(Greedy):
+        def forward(self, inputs):
+            return torch.empty(2**55)
+
+    class Wrong(Greedy):
+        def forward(self, inputs):
+            raise RuntimeError("shapes differ")
+
+    with pytest.raises(UserError, match=r"batches of 8: give --batch-size 4\.$"):
+        fitted(Huge())
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        fitted(Wrong())
+
+
 def test_out_of_memory_advises_a_batch_size():
     with pytest.raises(UserError, match=r"batches of 8: give --batch-size 4\.$"):
         fitted(Greedy())
