@@ -83,15 +83,20 @@ def read_photo(path: Path, size: int) -> np.ndarray:
 
 @torch.inference_mode()
 def predict(predictor: Predictor, text: np.ndarray | None, pixels: np.ndarray | None) -> np.ndarray:
-    """Probabilities (C,) of the categories from an embedded text (50, 768), pixels (S, S, 3) uint8, or both."""
-    device = next(predictor.model.parameters()).device
-    inputs = {}
-    if predictor.encoder is not None:
-        inputs["text"] = None if text is None else torch.from_numpy(text[None]).float().to(device)
-    if predictor.image_size is not None:
-        inputs["image"] = None if pixels is None else evaluation_transform(torch.tensor(pixels[None]).to(device))
-    logits = predictor.model(**inputs)[0].double()
-    return torch.softmax(logits / predictor.temperature, 0).cpu().numpy()
+    """Probabilities (C,) of the categories from an embedded text (50, 768) or the windows of a long one (W, 50, 768),
+    from pixels (S, S, 3) uint8, or from both."""
+    model, device = predictor.model, next(predictor.model.parameters()).device
+    whole = isinstance(model, CombinedModel)
+    outputs = []
+    if text is not None:
+        windows = torch.from_numpy(text.reshape(-1, *text.shape[-2:])).float().to(device)
+        outputs.append((model.text_model if whole else model)(windows).mean(0, keepdim=True))
+    if pixels is not None:
+        image = evaluation_transform(torch.tensor(pixels[None]).to(device))
+        outputs.append((model.image_model if whole else model)(image))
+    if whole:
+        outputs = [model.combine(outputs[0] if text is not None else None, outputs[-1] if pixels is not None else None)]
+    return torch.softmax(outputs[0][0].cpu().double() / predictor.temperature, 0).numpy()
 
 
 def predictions(probabilities: np.ndarray, labels: list[str], top: int) -> list[dict[str, str | float]]:
@@ -113,7 +118,10 @@ def main() -> None:
     if arguments.image is not None and predictor.image_size is None:
         raise UserError(f"the checkpoint {path} holds a TextModel, which sees no photo: leave out --image.")
     pixels = None if arguments.image is None else read_photo(arguments.image, predictor.image_size)
-    embedded = None if text is None else TextEncoder(predictor.encoder, device).encode([text])[0]
+    embedded = None
+    if text is not None:
+        encoder = TextEncoder(predictor.encoder, device)
+        embedded = encoder.encode(encoder.windows(text))
     found = predictions(predict(predictor, embedded, pixels), predictor.labels, arguments.top)
     if arguments.json:
         print(json.dumps({"predictions": found}, ensure_ascii=False))

@@ -30,7 +30,7 @@ from models.product_dataset import (
     load_main_categories,
     load_photos,
     load_products,
-    load_text_embeddings,
+    load_texts,
     mean_by_product,
     rows_of_split,
 )
@@ -139,7 +139,7 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
     rows = []
     text = image = None
     if wanted & {"text", "combined"}:
-        embeddings = load_text_embeddings(arguments.data_dir, products["text"].tolist(), device=device)
+        texts = load_texts(arguments.data_dir, products, device=device)
     if wanted & {"image", "combined"}:
         photos = load_photos(arguments.data_dir, products, arguments.image_size)
         print(f"{len(photos):,} photos of {arguments.image_size} pixels.")
@@ -147,9 +147,9 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
         print("TextModel")
         log_dir = arguments.log_dir and arguments.log_dir / "text"
         text = train_text_model(
-            products, embeddings, categories, recipe=changed(TEXT_RECIPE, arguments), log_dir=log_dir, **options
+            products, texts, categories, recipe=changed(TEXT_RECIPE, arguments), log_dir=log_dir, **options
         )
-        rows += result_rows("TextModel", text_outputs(text.model, embeddings, device), products, text.seconds)
+        rows += result_rows("TextModel", text_outputs(text.model, texts, device), products, text.seconds)
     if "image" in wanted:
         print("ImageModel")
         image = train_image_model(
@@ -170,7 +170,7 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
         if process_rank() == 0:
             combined = train_combined_model(
                 products,
-                embeddings,
+                texts,
                 photos,
                 categories,
                 text,

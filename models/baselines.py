@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from models.evaluation import accuracy, classification_metrics, macro_f1
-from models.product_dataset import SPLITS, rows_of_split
+from models.product_dataset import SPLITS, Texts, mean_by_product, rows_of_split
 
 TFIDF_STRENGTHS = (3.0, 10.0, 30.0)
 EMBEDDING_STRENGTHS = (0.003, 0.01, 0.03)
@@ -35,13 +35,14 @@ def tfidf_predictions(products: pd.DataFrame, strengths: Sequence[float] = TFIDF
 
 
 def mean_embedding_predictions(
-    products: pd.DataFrame, embeddings, strengths: Sequence[float] = EMBEDDING_STRENGTHS
+    products: pd.DataFrame, texts: Texts, strengths: Sequence[float] = EMBEDDING_STRENGTHS
 ) -> np.ndarray:
-    """Categories (N,) by a logistic regression on the mean of each text's embedded tokens, (N, 50, 768)."""
+    """Categories (N,) by a logistic regression on the mean of the embedded tokens of each product's windows."""
     pipelines = [
         make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000)) for strength in strengths
     ]
-    return _best_on_validation(pipelines, mean_embeddings(embeddings), products)
+    means = mean_by_product(mean_embeddings(texts.embeddings), texts.product_rows, len(products))
+    return _best_on_validation(pipelines, means, products)
 
 
 def mean_embeddings(embeddings, block: int = 1024) -> np.ndarray:

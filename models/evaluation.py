@@ -117,12 +117,16 @@ def per_class_table(labels: np.ndarray, predictions: np.ndarray, names: Sequence
 
 
 def r_squared(true: np.ndarray, predicted: np.ndarray) -> float:
-    """1 - mean squared error / variance of two arrays (N,): 1 is perfect, 0 what the mean of `true` would reach."""
-    return float(1 - np.mean((true - predicted) ** 2) / np.var(true))
+    """1 - mean squared error / variance of two arrays (N,): 1 is perfect, 0 what the mean of `true` would reach.
+
+    Where all of `true` are equal, 1 or 0 as in scikit-learn.
+    """
+    error, variance = np.mean((true - predicted) ** 2), np.var(true)
+    return float(1 - error / variance) if variance > 0 else float(error == 0)
 
 
 def log_r_squared(prices: np.ndarray, predicted: np.ndarray) -> float:
-    """R2 of log prices; a prediction below £1 counts as £1, for a linear model may fall below nothing."""
+    """R2 of log prices; a prediction below £1 counts as £1, since a linear model may fall below nothing."""
     return r_squared(np.log(prices), np.log(np.maximum(predicted, 1)))
 
 

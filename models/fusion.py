@@ -13,7 +13,7 @@ from torch import nn
 
 from models.combined_model import CombinedModel
 from models.image_model import evaluation_transform
-from models.product_dataset import Batches, Photos
+from models.product_dataset import Batches, Photos, Texts, mean_by_product
 from models.training import evaluate
 
 STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-6, 2))
@@ -125,9 +125,12 @@ def _fit_layer(features: np.ndarray, targets: np.ndarray, strength: float) -> tu
         return layer(minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x)
 
 
-def text_outputs(model: nn.Module, embeddings, device: torch.device) -> np.ndarray:
-    """Logits (N, C) of every text of `embeddings` (N, 50, 768)."""
-    return _outputs(model, embeddings, torch.Tensor.float, device)
+def text_outputs(model: nn.Module, texts, device: torch.device) -> np.ndarray:
+    """Logits (N, C) of every product: the mean of the windows of its text, or, where `texts` is an array
+    (N, 50, 768), of the one text that it has there."""
+    texts = texts if isinstance(texts, Texts) else Texts.one_each(texts)
+    outputs = _outputs(model, texts.embeddings, torch.Tensor.float, device)
+    return mean_by_product(outputs, texts.product_rows, int(texts.product_rows[-1]) + 1).astype(np.float32)
 
 
 def photo_outputs(model: nn.Module, photos: Photos, device: torch.device) -> np.ndarray:

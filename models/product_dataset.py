@@ -51,6 +51,22 @@ class Photos:
         return len(self.image_ids)
 
 
+@dataclass
+class Texts:
+    """The texts of a data folder, embedded; a long one in several windows, which belong to one row of the table."""
+
+    embeddings: TextEmbeddings  # (W, 50, 768) float16, memory-mapped
+    product_rows: np.ndarray  # (W,) int64, ascending
+
+    def __len__(self) -> int:
+        return len(self.product_rows)
+
+    @classmethod
+    def one_each(cls, embeddings) -> "Texts":
+        """Embeddings (N, 50, 768) of which each is the only one of its row."""
+        return cls(embeddings, np.arange(len(embeddings)))
+
+
 def load_products(data_dir: str | Path) -> pd.DataFrame:
     """The clean table sorted by id, with `text` (what the encoder reads) and `group` (for folds that must not leak).
 
@@ -130,6 +146,17 @@ def load_text_embeddings(
     return cached_embeddings(DataFolder(data_dir).embeddings, list(texts), TextEncoder(encoder, device))
 
 
+def load_texts(
+    data_dir: str | Path, products: pd.DataFrame, encoder: str = ENCODER, device: torch.device | str = "cpu"
+) -> Texts:
+    """The embedded windows of every listing's text; those not yet in embeddings/ are computed."""
+    reader = TextEncoder(encoder, device)
+    windows = [reader.windows(text) for text in products["text"]]
+    rows = np.repeat(np.arange(len(products)), [len(of_product) for of_product in windows])
+    texts = [window for of_product in windows for window in of_product]
+    return Texts(cached_embeddings(DataFolder(data_dir).embeddings, texts, reader), rows)
+
+
 class Batches:
     """Batches (inputs, labels) of arrays, as often as they are asked for; what `training.fit` takes.
 
@@ -155,7 +182,7 @@ class Batches:
             raise ValueError(f"{len(rows)} rows but {len(labels)} labels")
         self.inputs = _on_device(inputs, torch.device(device))
         self.rows = np.asarray(rows, np.int64)
-        self.labels = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+        self.labels = torch.from_numpy(np.array(labels, np.int64))
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.transform = transform
@@ -196,8 +223,8 @@ def rows_of_split(products: pd.DataFrame, split: str) -> np.ndarray:
     return np.flatnonzero(products["split"] == split)
 
 
-def photos_of_split(photos: Photos, products: pd.DataFrame, split: str) -> np.ndarray:
-    """Positions (int64) of the photos whose listing is in a split."""
+def photos_of_split(photos: "Photos | Texts", products: pd.DataFrame, split: str) -> np.ndarray:
+    """Positions (int64) of the photos, or of the windows of texts, whose listing is in a split."""
     return np.flatnonzero(products["split"].to_numpy()[photos.product_rows] == split)
 
 

@@ -17,7 +17,8 @@ from models.combined_model import CombinedModel
 from models.evaluation import accuracy, fit_temperature
 from models.fusion import Fusion, combined_model, fit_combined_model, photo_outputs, text_outputs
 from models.image_model import ImageModel, evaluation_transform, load_image_weights, train_transform
-from models.product_dataset import Batches, Photos, mean_by_product, photos_of_split, rows_of_split
+from models.leaf_categories import LeafCategories, leaf_labels
+from models.product_dataset import Batches, Photos, Texts, mean_by_product, photos_of_split, rows_of_split
 from models.text_model import ENCODER, TextModel
 from models.training import Recipe, fit, pick_device, process_share, save_checkpoint
 
@@ -31,12 +32,13 @@ TEXT_RECIPE = Recipe(
     options={"token_dropout": 0.4, "shuffled": 0.5},
 )
 IMAGE_RECIPE = Recipe(
-    epochs=12,
-    batch_size=64,
+    epochs=22,
+    batch_size=32,
     learning_rate=1e-3,
     pretrained_factor=0.1,
     weight_decay=0.05,
-    label_smoothing=0.1,
+    warm_up=0.15,
+    label_smoothing=0.05,
     average_decay=0.98,
 )
 
@@ -53,7 +55,7 @@ class Trained:
 
 def train_text_model(
     products: pd.DataFrame,
-    embeddings,
+    texts,
     categories: list[str],
     *,
     recipe: Recipe = TEXT_RECIPE,
@@ -66,7 +68,8 @@ def train_text_model(
     log_dir: Path | None = None,
     verbose: bool = True,
 ) -> Trained:
-    """Train a TextModel on the train split of `products`, whose texts are `embeddings` (N, 50, 768), row by row.
+    """Train a TextModel on the train split of `products`, whose texts are `texts`: `Texts`, or an array (N, 50, 768)
+    with one text a row. The validation figures of the learning curves count windows of texts, not products.
 
     With `data_dir` the checkpoints go into that data folder, every `checkpoint_seconds` and at the end, and `resume`
     goes on from the last one there.
@@ -81,12 +84,12 @@ def train_text_model(
     def train_text(text: Tensor) -> Tensor:
         return augmented_text(text.float(), **recipe.options)
 
-    train, validation = (
-        _batches(embeddings, rows_of_split(products, split), products, recipe, split, transform, device)
-        for split, transform in (("train", train_text), ("validation", torch.Tensor.float))
+    texts = texts if isinstance(texts, Texts) else Texts.one_each(texts)
+    train, validation, main_of_leaf = _batches_of_splits(
+        texts, texts.embeddings, products, recipe, (train_text, torch.Tensor.float), device
     )
     history = fit(
-        model,
+        LeafCategories(model, main_of_leaf),
         train,
         validation,
         recipe,
@@ -129,20 +132,12 @@ def train_image_model(
     device = device or pick_device()
     model = ImageModel(len(categories))
     weights = load_image_weights(model, image_weights)
-    train, validation = (
-        _batches(
-            photos.pixels,
-            photos_of_split(photos, products, split),
-            products.iloc[photos.product_rows],
-            recipe,
-            split,
-            transform,
-            device,
-        )
-        for split, transform in (("train", train_transform), ("validation", evaluation_transform))
+    train, validation, main_of_leaf = _batches_of_splits(
+        photos, photos.pixels, products, recipe, (train_transform, evaluation_transform), device
     )
+    learner = LeafCategories(model, main_of_leaf)
     history = fit(
-        model,
+        learner,
         train,
         validation,
         recipe,
@@ -154,7 +149,7 @@ def train_image_model(
             "image_weights": weights,
             "train_examples": len(train.rows),
         },
-        parameter_groups=image_parameter_groups(model, recipe, pretrained=weights != "none"),
+        parameter_groups=image_parameter_groups(learner, recipe, pretrained=weights != "none"),
         checkpoints=_checkpoints(data_dir, "image"),
         resume=resume,
         checkpoint_seconds=checkpoint_seconds,
@@ -180,7 +175,7 @@ class Combined:
 
 def train_combined_model(
     products: pd.DataFrame,
-    embeddings,
+    texts,
     photos: Photos,
     categories: list[str],
     text: Trained,
@@ -196,7 +191,7 @@ def train_combined_model(
     """
     start = time.perf_counter()
     device = device or pick_device()
-    text_logits = text_outputs(text.model, embeddings, device)
+    text_logits = text_outputs(text.model, texts, device)
     photo_logits = photo_outputs(image.model, photos, device)
     image_logits = mean_by_product(photo_logits, photos.product_rows, len(products)).astype(np.float32)
     rows = rows_of_split(products, "validation")
@@ -236,33 +231,43 @@ def augmented_text(text: Tensor, token_dropout: float = 0.0, shuffled: float = 0
     return text.gather(1, order[:, :, None].expand_as(text)) * kept
 
 
-def image_parameter_groups(model: ImageModel, recipe: Recipe, pretrained: bool) -> list[dict]:
-    """The learning parameters in two groups, below the head and in it, with the rate of each."""
+def image_parameter_groups(learner: LeafCategories, recipe: Recipe, pretrained: bool) -> list[dict]:
+    """The learning parameters of an ImageModel in training in two groups, below the head and in it, with the rate of
+    each."""
     factor = recipe.pretrained_factor if pretrained else 1.0
-    head = {id(parameter) for parameter in model.resnet.fc.parameters()}
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    head = {id(parameter) for part in (learner.model.resnet.fc, learner.leaf_layer) for parameter in part.parameters()}
+    learning = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     return [
         {"params": [p for p in learning if id(p) not in head], "lr": recipe.learning_rate * factor},
         {"params": [p for p in learning if id(p) in head], "lr": recipe.learning_rate},
     ]
 
 
-def _batches(
-    inputs, rows: np.ndarray, products: pd.DataFrame, recipe: Recipe, split: str, transform, device
-) -> Batches:
-    """Batches of the inputs at `rows`; `products` has a row for each input. Each process trains on its share."""
-    labels = products["main_category_code"].to_numpy(np.int64)[rows]
-    training = split == "train"
-    return Batches(
-        inputs,
-        rows,
-        labels,
-        recipe.batch_size,
-        shuffle=training,
-        transform=transform,
-        device=device,
-        share=process_share() if training else (0, 1),
-    )
+def _batches_of_splits(
+    examples: Photos | Texts, inputs, products: pd.DataFrame, recipe: Recipe, transforms: tuple, device
+) -> tuple[Batches, Batches, np.ndarray]:
+    """Batches of train, labelled by leaf category, and of validation, labelled by main category; and the main category
+    (L,) of each leaf. Of train, each process gets its share."""
+    batches = []
+    for split, transform in zip(("train", "validation"), transforms, strict=True):
+        rows = photos_of_split(examples, products, split)
+        of_rows = products.iloc[examples.product_rows[rows]]
+        labels = of_rows["main_category_code"].to_numpy(np.int64)
+        if split == "train":
+            labels, main_of_leaf = leaf_labels(of_rows["category"], labels)
+        batches.append(
+            Batches(
+                inputs,
+                rows,
+                labels,
+                recipe.batch_size,
+                shuffle=split == "train",
+                transform=transform,
+                device=device,
+                share=process_share() if split == "train" else (0, 1),
+            )
+        )
+    return *batches, main_of_leaf
 
 
 def _checkpoints(data_dir: str | Path | None, name: str) -> tuple[Path, Path] | None:

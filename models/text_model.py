@@ -20,6 +20,8 @@ TOKENS = 50  # words and word pieces of a text, [CLS] and [SEP] among them
 EMBEDDING_SIZE = 768  # two layers of 384 numbers a token
 ENCODER = "all-MiniLM-L6-v2"
 ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+WINDOWS = 4  # parts of a long text that are read, at most
+NAME_TOKENS = 30  # of a text's first sentence, which every part begins with, at most
 ENCODER_BATCH = 64  # texts; larger batches were no faster on two cores
 HUB_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "model.safetensors")
 
@@ -111,6 +113,30 @@ class TextEncoder:
         """Numbers of the first 50 tokens of each text, [CLS] and [SEP] among them."""
         readable = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # half an emoji becomes "?"
         return self.tokenizer(readable, truncation=True, max_length=TOKENS)["input_ids"] if readable else []
+
+    def windows(self, text: str, maximum: int = WINDOWS) -> list[str]:
+        """Parts of a text, each short enough to be read whole: every one begins with the text's first sentence (of a
+        listing: the product's name) and goes on with the next piece of what follows, cut between words."""
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        name, _, rest = text.partition(". ")
+        pieces = self._pieces(rest, TOKENS - 3 - min(len(self.tokenizer.tokenize(name)), NAME_TOKENS), maximum)
+        if not pieces:
+            return self._pieces(text, TOKENS - 2, maximum) or [text]
+        head = (self._pieces(name, NAME_TOKENS, 1) or [name])[0]
+        return [f"{head}. {piece}" for piece in pieces]
+
+    def _pieces(self, text: str, tokens: int, maximum: int) -> list[str]:
+        """The first `maximum` pieces of a text, each of at most `tokens` tokens and cut between words where it can."""
+        read = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        words, offsets = read.word_ids(), read["offset_mapping"]
+        pieces, start = [], 0
+        while start < len(words) and len(pieces) < maximum:
+            end = min(start + tokens, len(words))
+            while start + 1 < end < len(words) and words[end] == words[end - 1]:
+                end -= 1
+            pieces.append(text[offsets[start][0] : offsets[end - 1][1]])
+            start = end
+        return pieces
 
     @torch.inference_mode()
     def embed(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
