@@ -24,17 +24,6 @@ from data_folder import UserError
 from models.checkpoints import load_checkpoint, random_states, save_checkpoint, set_random_states
 from models.leaf_categories import LeafCategories
 
-__all__ = [
-    "Recipe",
-    "autocast",
-    "evaluate",
-    "fit",
-    "load_checkpoint",
-    "pick_device",
-    "save_checkpoint",
-    "train_one_epoch",
-]
-
 
 class BatchesOfAnEpoch(Sized, Iterable, Protocol):
     """Pairs of inputs (B, ...) and labels (B,) int64; `len` says how many pairs."""
