@@ -86,9 +86,9 @@ def test_the_frozen_layers_leave_nothing_to_go_back_through(whole):
     assert with_gradient == {0: False, 1: True}
 
 
-def test_unfrozen_everything_learns_and_normalises():
+def test_from_scratch_everything_learns_and_normalises():
     model = ImageModel(2)
-    model.unfreeze()
+    model.start_from_scratch()
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert all(module.training for module in model.modules())
     assert not any(module.training for module in model.eval().modules())

@@ -1,0 +1,68 @@
+"""models/leaf_categories.py: what the second last layer says, and that it goes when training ends."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from models import TextModel
+from models.checkpoints import load_checkpoint
+from models.leaf_categories import LeafCategories, leaf_labels
+from models.training import Recipe, fit
+
+CATEGORIES = ["Home / Lamps", "Garden", "Home / Sofas", "Home / Lamps"]
+MAIN = [1, 0, 1, 1]
+
+
+def test_every_path_is_a_leaf_of_its_main_category():
+    labels, main_of_leaf = leaf_labels(CATEGORIES, MAIN)
+    assert labels.tolist() == [1, 0, 2, 1]
+    assert main_of_leaf.tolist() == [0, 1, 1]
+    assert np.array_equal(main_of_leaf[labels], MAIN)
+
+
+def test_the_loss_is_that_of_the_main_category_plus_that_of_the_leaf_within_it():
+    labels, main_of_leaf = leaf_labels(CATEGORIES, MAIN)
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))  # main category 2 has no leaf
+    learner = LeafCategories(model, main_of_leaf).train()
+    inputs = torch.randn(4, 5)
+    output = learner(inputs)
+    assert output.shape == (4, 3) and torch.allclose(output.exp().sum(1), model(inputs).softmax(1)[:, :2].sum(1))
+
+    leaf = learner.leaf_layer(model[:2](inputs))
+    by_hand = F.cross_entropy(model(inputs), torch.tensor(MAIN), reduction="none")
+    of_home = torch.tensor(MAIN) == 1
+    within = F.cross_entropy(leaf[of_home][:, 1:], torch.from_numpy(labels)[of_home] - 1, reduction="none")
+    by_hand[of_home] += within
+    loss = F.nll_loss(output, torch.from_numpy(labels), reduction="none")
+    assert torch.allclose(loss, by_hand, atol=1e-6)
+    loss.sum().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in learner.parameters())
+
+
+def test_in_evaluation_it_is_the_model_itself():
+    model = nn.Sequential(nn.Linear(5, 2))
+    learner = LeafCategories(model, [0, 0, 1]).eval()
+    inputs = torch.randn(2, 5)
+    assert torch.equal(learner(inputs), model(inputs))
+
+
+def test_the_best_checkpoint_holds_the_plain_network(tmp_path):
+    inputs = torch.randn(4, 50, 768)
+    labels, main_of_leaf = leaf_labels(CATEGORIES, MAIN)
+    model = TextModel(2)
+    paths = (tmp_path / "last.pt", tmp_path / "best.pt")
+    history = fit(
+        LeafCategories(model, main_of_leaf),
+        [(inputs, torch.from_numpy(labels))],
+        [(inputs, torch.tensor(MAIN))],
+        Recipe(epochs=2, batch_size=4, learning_rate=1e-3),
+        torch.device("cpu"),
+        labels=["Garden", "Home"],
+        checkpoints=paths,
+        verbose=False,
+    )
+    assert len(history) == 2
+    plain = TextModel(2)
+    load_checkpoint(paths[1], plain, ["Garden", "Home"])
+    assert torch.equal(plain(inputs), model(inputs))
