@@ -145,16 +145,16 @@ def paint_clutter(rng: random.Random, image: Image.Image, tone: Colour) -> None:
 def view_matrix(rng: random.Random, width: int, height: int) -> list[float]:
     """How the thing's square lies in the photo: turned, stretched, sometimes mirrored, with a little perspective."""
     half = min(width, height) / 2
-    scale = half * rng.uniform(0.86, 0.98)
-    angle = math.radians(rng.gauss(0, 4) if rng.random() < 0.93 else rng.uniform(-28, 28))
-    stretch, shear = rng.uniform(0.93, 1.07), rng.uniform(-0.05, 0.05)
+    scale = half * rng.uniform(0.8, 0.98)
+    angle = math.radians(rng.gauss(0, 7) if rng.random() < 0.9 else rng.uniform(-30, 30))
+    stretch, shear = rng.uniform(0.9, 1.1), rng.uniform(-0.08, 0.08)
     mirror = rng.choice((-1, 1))
     cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
     a, b = cos * mirror * stretch, -sin + cos * shear
     d, e = sin * mirror * stretch, cos + sin * shear
-    x = width / 2 + rng.uniform(-0.05, 0.05) * half + rng.uniform(-0.5, 0.5) * max(0, width - height) * 0.3
-    y = height / 2 + rng.uniform(-0.05, 0.05) * half + rng.uniform(-0.5, 0.5) * max(0, height - width) * 0.3
-    return [a, b, x, d, e, y, rng.uniform(-0.08, 0.08), rng.uniform(-0.08, 0.08)]
+    x = width / 2 + rng.uniform(-0.07, 0.07) * half + rng.uniform(-0.5, 0.5) * max(0, width - height) * 0.3
+    y = height / 2 + rng.uniform(-0.07, 0.07) * half + rng.uniform(-0.5, 0.5) * max(0, height - width) * 0.3
+    return [a, b, x, d, e, y, rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1)]
 
 
 def expose(rng: random.Random, image: Image.Image) -> Image.Image:
