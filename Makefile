@@ -75,7 +75,8 @@ $(CLEAN_IMAGES): $(TABLES) FORCE
 # A notebook runs on a copy with its parameters; the copy takes its place only when it ran to the end.
 $(DATA_DIR)/notebooks/%.ipynb: %.ipynb $(CLEAN_TABLE) $(CLEAN_IMAGES) $(MODULES)
 	@mkdir -p $(@D)
-	$(BIN)/papermill --cwd . --no-progress-bar --log-level WARNING -p data_dir $(DATA_DIR) $(PARAMETERS) $< $(@D)/running.ipynb
+	@echo "running $<"
+	@$(BIN)/papermill --cwd . $(if $(MAKE_TERMERR),,--no-progress-bar) --log-level WARNING -p data_dir $(DATA_DIR) $(PARAMETERS) $< $(@D)/running.ipynb
 	@mv $(@D)/running.ipynb $@
 
 $(DATA_DIR)/notebooks/product_ranking.ipynb: $(DATA_DIR)/notebooks/neural_networks.ipynb
