@@ -22,14 +22,14 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data_folder import DataFolder, argument_parser, positive_int, run
-from models import CombinedModel, ImageModel
+from models import CombinedModel, ImageModel, TextModel
 from models.evaluation import environment
 from models.fusion import fit_combined_model, photo_outputs, text_outputs
 from models.image_model import IMAGENET_MEAN, IMAGENET_STD, evaluation_transform, train_transform
@@ -40,13 +40,13 @@ from models.product_dataset import (
     load_photos,
     load_products,
     photos_of_split,
+    rows_of_split,
 )
-from models.recipes import IMAGE_RECIPE
+from models.recipes import IMAGE_RECIPE, TEXT_RECIPE
 from models.text_model import TOKENS, TextEncoder, cached_embeddings
-from models.training import autocast, evaluate, fit, has_fast_bfloat16, pick_device, train_one_epoch
+from models.training import Recipe, autocast, evaluate, fit, has_fast_bfloat16, pick_device, train_one_epoch
 
 BATCH_SIZE = 64
-EPOCHS_OF_ACCURACY = 4
 SEEDS = (1, 2, 3)
 
 
@@ -181,35 +181,61 @@ def bench_combined(
         report("CombinedModel epoch, products", len(texts), in_turn(ways, rounds))
 
 
-def accuracy_of_both_ways(photos: Photos, paths: list[Path], products, classes: int) -> None:
-    """Validation accuracy by photo after the same epochs from scratch: with noise this small, seeds differ more."""
-    cpu = torch.device("cpu")
-    codes = products["main_category_code"].to_numpy(np.int64)[photos.product_rows]
+def accuracy_of_both_ways(photos: Photos, paths: list[Path], products, classes: int, photos_used: int) -> None:
+    """Validation accuracy after the same epochs of the same recipe, both ways, with three seeds each."""
+    train, held_out = (rows_of_split(products, split) for split in ("train", "validation"))
+    codes = products["main_category_code"].to_numpy(np.int64)
+    texts = products["text"].tolist()
+    plain, ours = float32_encoder(), TextEncoder()
+    one_by_one = torch.stack([embed_one(plain, text) for text in texts])  # (N, 50, 768) float32
+    by_length = ours.encode(texts)  # (N, 50, 768) float16
+    compare(
+        "TextModel",
+        replace(TEXT_RECIPE, epochs=4, average_decay=0.0),
+        lambda: TextModel(classes),
+        DataLoader(TensorDataset(one_by_one[train], torch.from_numpy(codes[train])), BATCH_SIZE, shuffle=True),
+        Batches(by_length, train, codes[train], BATCH_SIZE, shuffle=True, transform=torch.Tensor.float),
+        Batches(one_by_one.numpy(), held_out, codes[held_out], 256),
+        Batches(by_length, held_out, codes[held_out], 256, transform=torch.Tensor.float),
+    )
+    codes = codes[photos.product_rows]
     train, held_out = (photos_of_split(photos, products, split) for split in ("train", "validation"))
-    recipe = replace(IMAGE_RECIPE, epochs=EPOCHS_OF_ACCURACY, batch_size=BATCH_SIZE, average_decay=0.0)
+    train = train[:photos_used]
     validation = Batches(photos.pixels, held_out, codes[held_out], 256, transform=evaluation_transform)
+    compare(
+        "ImageModel from scratch",
+        replace(IMAGE_RECIPE, epochs=6, average_decay=0.0),
+        lambda: ImageModel(classes, frozen_tensors=0),
+        DataLoader(
+            ProductsOneByOne([paths[row] for row in train], codes[train], []), IMAGE_RECIPE.batch_size, shuffle=True
+        ),
+        Batches(photos.pixels, train, codes[train], IMAGE_RECIPE.batch_size, shuffle=True, transform=train_transform),
+        validation,
+        validation,
+    )
+
+
+def compare(name, recipe, make_model, plain_batches, our_batches, plain_validation, our_validation) -> None:
+    """Train both ways with every seed, and print each way's accuracies."""
+    cpu = torch.device("cpu")
     found: dict[str, list[float]] = {"straightforward": [], "ours": []}
     for seed in SEEDS:
-        for way, scores in found.items():
-            torch.manual_seed(seed)
-            model = ImageModel(classes, frozen_tensors=0)
-            if way == "ours":
-                batches = Batches(
-                    photos.pixels, train, codes[train], BATCH_SIZE, shuffle=True, transform=train_transform
-                )
-                fit(model, batches, validation, recipe, cpu, labels=[""] * classes, verbose=False)
-            else:
-                fit_plainly(model, [paths[row] for row in train], codes[train], recipe)
-            scores.append(evaluate(model, validation, cpu)["accuracy"])
-    print(f"ImageModel from scratch, validation accuracy after {EPOCHS_OF_ACCURACY} epochs, seeds {SEEDS}")
+        torch.manual_seed(seed)
+        model = make_model()
+        fit_plainly(model, plain_batches, recipe)
+        found["straightforward"].append(evaluate(model, plain_validation, cpu)["accuracy"])
+        torch.manual_seed(seed)
+        model = make_model()
+        history = fit(model, our_batches, our_validation, recipe, cpu, labels=[], verbose=False)
+        found["ours"].append(history[-1]["validation_accuracy"])  # of the last epoch, as the other's
+    print(f"{name}, validation accuracy after {recipe.epochs} epochs, seeds {', '.join(map(str, SEEDS))}")
     for way, scores in found.items():
         shown = ", ".join(f"{score:.1%}" for score in scores)
         print(f"  {way}: {shown}; mean {statistics.mean(scores):.1%}, deviation {statistics.stdev(scores):.1%}")
 
 
-def fit_plainly(model: nn.Module, paths: list[Path], labels: np.ndarray, recipe) -> None:
+def fit_plainly(model: nn.Module, loader: DataLoader, recipe: Recipe) -> None:
     """The recipe's schedule in the straightforward way."""
-    loader = DataLoader(ProductsOneByOne(paths, labels, []), recipe.batch_size, shuffle=True)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * len(loader) + 1
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, steps, pct_start=recipe.warm_up)
@@ -268,6 +294,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=positive_int, default=2)
     parser.add_argument("--image-size", type=positive_int, default=64)
     parser.add_argument("--accuracy", action="store_true", help="also train both ways with three seeds")
+    parser.add_argument("--accuracy-photos", type=positive_int, default=600, help="how many photos of train that uses")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     products = load_products(arguments.data_dir)
@@ -289,7 +316,7 @@ def main() -> None:
     bench_image(few, few_paths, labels, classes, arguments.rounds)
     bench_combined(few, few_paths, labels, texts, classes, arguments.rounds)
     if arguments.accuracy:
-        accuracy_of_both_ways(photos, paths, products, classes)
+        accuracy_of_both_ways(photos, paths, products, classes, arguments.accuracy_photos)
     device = pick_device()
     if device.type == "cuda":
         bench_gpu(device, classes)
