@@ -166,7 +166,7 @@ def _write_whole(path: Path, content: bytes) -> os.stat_result:
     # a random name, for two workers of a cluster may be at the same photo after one of them was given up for dead
     partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
     try:
-        with open(partial, "wb", buffering=0) as file:
+        with open(partial, "wb") as file:
             file.write(content)
         os.replace(partial, path)
     except BaseException:

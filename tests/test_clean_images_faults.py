@@ -342,30 +342,37 @@ def small_disk(folder: Path, kilobytes: int) -> list[str] | None:
     return None
 
 
+def after_a_full_disk(left: Path, many: Path, undisturbed: dict[str, bytes]) -> None:
+    """Whole files only, and with room again the next run makes the rest."""
+    assert all(undisturbed[name] == photo for name, photo in photos(left).items())
+    assert not leftovers(left)
+    assert clean(left, "--images", many).returncode == 0
+    assert photos(left) == undisturbed
+
+
+def test_a_file_that_the_system_will_not_let_grow(tmp_path, many, undisturbed):
+    """The first half of a photo is written, the rest refused: as on a disk that fills up within a file."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+
+    one_sentence(clean(tmp_path, "--images", many, preexec_fn=limit), "cannot be used (File too large)")
+    assert photos(tmp_path) == {}
+    after_a_full_disk(tmp_path, many, undisturbed)
+
+
 def test_a_full_disk_leaves_whole_files_only(tmp_path, many, undisturbed):
     folder = tmp_path / "data"
     folder.mkdir()
-    command = [*SCRIPT, "--data-dir", str(folder), "--images", str(many), "--workers", "2"]
     mounted = small_disk(folder, kilobytes=400)
-    if mounted:
-        result = subprocess.run([*mounted, *command], cwd=ROOT, capture_output=True, text=True, timeout=60)
-        one_sentence(result, "no space is left on the disk of", "free some")
-        left = folder.with_name("data.copy")
-    else:  # nobody may mount here: let the system refuse to write beyond 1.5 kB a file
-
-        def limit():
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
-
-        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, preexec_fn=limit)
-        one_sentence(result, "cannot be used (File too large)")
-        left = folder
-    done = photos(left)
-    assert all(undisturbed[name] == photo for name, photo in done.items())
-    assert not leftovers(left)
-    if mounted:
-        assert len(done) > 20
-    assert clean(left, "--images", many).returncode == 0  # with room again
-    assert photos(left) == undisturbed
+    if not mounted:  # nobody may mount here; the test above has shown what a refused write does
+        return
+    command = [*mounted, *SCRIPT, "--data-dir", str(folder), "--images", str(many), "--workers", "2"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    one_sentence(result, "no space is left on the disk of", "free some")
+    left = folder.with_name("data.copy")
+    assert len(photos(left)) > 20
+    after_a_full_disk(left, many, undisturbed)
 
 
 def test_the_output_may_be_read_by_a_pipe_that_closes(tmp_path, many):
