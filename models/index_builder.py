@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from models.product_dataset import Photos
 
-VERSION = 1  # of what an index holds; another one is rebuilt
+VERSION = 2  # of what an index holds; another one is rebuilt
 COLUMNS = ("id", "product_name", "category", "main_category", "price", "location", "latitude", "longitude")
 BATCH = 64  # photos
 TEXT_BATCH = 256
@@ -110,10 +110,14 @@ def load_networks(folder: DataFolder, wanted: tuple[str, ...] = ("text", "image"
     return networks | {"sources": fingerprint(folder, networks["image_size"])}
 
 
-def text_features(embeddings, text_model: "nn.Module | None") -> Features:
-    """Features of embedded texts (N, 50, 768) float16; padding, all zeros, does not enter the mean."""
+def text_features(embeddings, product_rows: np.ndarray, products: int, text_model: "nn.Module | None") -> Features:
+    """Features of the products whose texts are `embeddings` (W, 50, 768) float16, the mean over each product's windows.
+
+    Padding, all zeros, does not enter the mean over the tokens.
+    """
     import torch
 
+    from models.product_dataset import mean_by_product
     from models.training import autocast, pick_device
 
     device = pick_device()
@@ -126,7 +130,11 @@ def text_features(embeddings, text_model: "nn.Module | None") -> Features:
             with torch.inference_mode(), autocast(device):
                 logits = text_model.to(device)(torch.from_numpy(batch).to(device))
             outputs.append(logits.float().cpu().numpy())
-    return Features(words=np.concatenate(words), text_output=np.concatenate(outputs) if outputs else None)
+    means = [
+        mean_by_product(np.concatenate(parts), product_rows, products).astype(np.float32) if parts else None
+        for parts in (words, outputs)
+    ]
+    return Features(words=means[0], text_output=means[1])
 
 
 def photo_features(pixels: np.ndarray, product_rows: np.ndarray, products: int, image_model: "nn.Module") -> Features:
@@ -160,10 +168,10 @@ def product_features(
     data_dir: Path, products: "pd.DataFrame", photos: "Photos | None", networks: dict[str, Any]
 ) -> Features:
     """Features of every listing of a data folder."""
-    from models.product_dataset import load_text_embeddings
+    from models.product_dataset import load_texts
 
-    embeddings = load_text_embeddings(data_dir, products["text"].tolist(), networks["encoder"])
-    features = text_features(embeddings, networks["text_model"])
+    texts = load_texts(data_dir, products, networks["encoder"])
+    features = text_features(texts.embeddings, texts.product_rows, len(products), networks["text_model"])
     if photos is not None and networks["image_model"] is not None:
         seen = photo_features(photos.pixels, photos.product_rows, len(products), networks["image_model"])
         features.look, features.photo_output = seen.look, seen.photo_output
@@ -248,7 +256,8 @@ def query_vector(
         space = VectorSpace(index.arrays, **index.about["space"])
         features = Features()
         if text is not None:
-            features = text_features(_encode(index, text), networks["text_model"])
+            windows = _encode(index, text)
+            features = text_features(windows, np.zeros(len(windows), np.int64), 1, networks["text_model"])
         if pixels is not None:
             if networks["image_model"] is None:
                 raise UserError(f"{folder.checkpoints} has no image model: run train_models.py, or ask by text.")
@@ -261,7 +270,7 @@ def query_vector(
 
 
 def _encode(index: ProductIndex, text: str) -> np.ndarray:
-    """Embedding (1, 50, 768) of a query's text by the encoder that the index was made with."""
+    """Embedded windows (W, 50, 768) of a query's text by the encoder that the index was made with."""
     from models.text_model import TextEncoder
 
     encoder = TextEncoder(index.about["encoder"])
@@ -270,4 +279,4 @@ def _encode(index: ProductIndex, text: str) -> np.ndarray:
             f"the index was made with other weights of the text encoder {encoder.name}: delete it, and the next "
             "command makes it anew."
         )
-    return encoder.encode([text.strip()])
+    return encoder.encode(encoder.windows(text.strip()))
