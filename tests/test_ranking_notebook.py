@@ -18,7 +18,7 @@ def executed(sample_folder, tmp_path_factory):
     write_untrained_checkpoints(folder)
     copy = folder.path / "product_ranking.ipynb"
     options = ["--cwd", ROOT, "--no-progress-bar", "--log-level", "WARNING", "-p", "data_dir", folder.path]
-    run = run_script("-m", "papermill", *options, NOTEBOOK, copy)
+    run = run_script("-m", "papermill", *options, NOTEBOOK, copy, timeout=600)
     assert run.returncode == 0, run.stderr
     return nbformat.read(copy, as_version=4), read_json(folder.results / "product_ranking.json", "")
 
