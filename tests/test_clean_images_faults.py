@@ -243,7 +243,7 @@ def start(folder: Path, images: Path, workers: int = 2, code: str = "") -> subpr
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if len(list((folder / "clean_images_64").glob("*.jpg"))) >= 150:
             break
@@ -251,7 +251,7 @@ def start(folder: Path, images: Path, workers: int = 2, code: str = "") -> subpr
     return process
 
 
-def group_is_gone(group: int, seconds: float = 10) -> bool:
+def group_is_gone(group: int, seconds: float = 30) -> bool:
     """Whether every process of the group has ended, within some seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -277,7 +277,7 @@ SAVING_OFTEN = "import clean_images, data_folder; clean_images.SAVE_SECONDS = 0;
 def test_killed_in_the_middle_then_run_again(tmp_path, many, undisturbed, code):
     process = start(tmp_path, many, code=code)
     os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(timeout=10) == -signal.SIGKILL
+    assert process.wait(timeout=60) == -signal.SIGKILL
     process.communicate()
     assert group_is_gone(process.pid), "workers outlived the script"
     done = photos(tmp_path)
@@ -297,8 +297,8 @@ def test_ctrl_c_ends_soon_with_a_summary(tmp_path, many, undisturbed):
     process = start(tmp_path, many, code=SAVING_OFTEN)
     began = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    output, errors = process.communicate(timeout=10)
-    assert time.monotonic() - began < 5
+    output, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < 10  # a second or two where nothing else runs
     assert process.returncode == 130
     assert "of 400 photos" in errors and "Ctrl-C" in errors and "Traceback" not in errors + output, errors
     assert group_is_gone(process.pid)
@@ -314,7 +314,7 @@ def test_ctrl_c_ends_soon_with_a_summary(tmp_path, many, undisturbed):
 def test_a_worker_that_is_killed(tmp_path, many, undisturbed):
     process = start(tmp_path, many)
     os.kill(workers_of(process)[0], signal.SIGKILL)
-    output, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=60)
     one_sentence(subprocess.CompletedProcess([], process.returncode, output, errors), "worker", "run the command again")
     assert group_is_gone(process.pid)
     assert not leftovers(tmp_path)
@@ -388,7 +388,7 @@ def test_a_photo_replaced_while_it_is_cleaned_is_seen_next_time(tmp_path, many):
     shutil.copytree(many, images)
     process = start(tmp_path, images, workers=1)
     (images / "399.jpg").write_bytes(content(Image.new("RGB", (80, 80), (255, 0, 0))))
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert clean(tmp_path).returncode == 0
     with Image.open(tmp_path / "clean_images_64" / "399.jpg") as image:
         assert image.getpixel((30, 30))[0] > 240
