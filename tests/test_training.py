@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ def examples(count: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
 
 def batches(count: int = 40, shuffle: bool = False, batch_size: int = 8, **options) -> Batches:
     inputs, labels = examples(count)
-    return Batches(inputs.numpy(), torch.arange(count), labels, batch_size, shuffle=shuffle, **options)
+    return Batches(inputs.numpy(), np.arange(count), labels.numpy(), batch_size, shuffle=shuffle, **options)
 
 
 def small_model() -> nn.Module:
@@ -52,9 +53,9 @@ def same(first: nn.Module, second: nn.Module) -> bool:
 def photo_batches(count: int, batch_size: int = 4, training: bool = True) -> Batches:
     generator = torch.Generator().manual_seed(4)
     pixels = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    labels = torch.arange(count) % 3
+    labels = np.arange(count) % 3
     transform = train_transform if training else evaluation_transform
-    return Batches(pixels.numpy(), torch.arange(count), labels, batch_size, shuffle=training, transform=transform)
+    return Batches(pixels.numpy(), np.arange(count), labels, batch_size, shuffle=training, transform=transform)
 
 
 def photo_model() -> ImageModel:
