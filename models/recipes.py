@@ -23,8 +23,8 @@ from models.text_model import ENCODER, TextModel
 from models.training import Recipe, fit, pick_device, process_share, save_checkpoint
 
 TEXT_RECIPE = Recipe(
-    epochs=10,
-    batch_size=64,
+    epochs=12,
+    batch_size=32,
     learning_rate=5e-4,
     weight_decay=0.05,
     label_smoothing=0.1,
