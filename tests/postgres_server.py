@@ -27,7 +27,7 @@ SETTINGS = {
     "unix_socket_directories": "",
     "fsync": "off",
     "full_page_writes": "off",
-    "synchronous_commit": "off",
+    "synchronous_commit": "on",
     "shared_buffers": "32MB",
     "max_connections": "40",
 }

@@ -142,7 +142,7 @@ def test_a_products_photo_output_is_the_mean_of_its_photos(trained):
     pixels = torch.from_numpy(photos.pixels[1:4])
     with torch.inference_mode():
         direct = combined.model.image_model(evaluation_transform(pixels))
-    assert np.allclose(direct, combined.photo_logits[1:4], atol=0.05)  # bfloat16
+    assert np.allclose(direct, combined.photo_logits[1:4], rtol=0.03, atol=0.05)  # bfloat16
 
 
 def test_only_validation_products_have_logits_out_of_fold(trained):

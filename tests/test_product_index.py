@@ -1,3 +1,5 @@
+"""models/product_index.py: search among unit vectors, filters, copies of a listing, the file of an index."""
+
 import faiss
 import numpy as np
 import pytest

@@ -231,7 +231,7 @@ def test_photos_of_one_listing_show_it_in_other_ways():
 
 @pytest.fixture(scope="module")
 def encoded(chunk) -> list[tuple[PhotoSpec, Image.Image]]:
-    return [(spec, Image.open(io.BytesIO(encode_photo(spec)))) for spec in chunk.photos[:80]]
+    return [(spec, Image.open(io.BytesIO(encode_photo(spec)))) for spec in chunk.photos[:160]]
 
 
 def test_photos_differ_in_size_format_mode_and_orientation(encoded):
@@ -242,7 +242,7 @@ def test_photos_differ_in_size_format_mode_and_orientation(encoded):
     upright = [image for image in images if EXIF_ORIENTATION not in image.getexif()]
     assert {"portrait", "landscape"} <= {"portrait" if image.height > image.width else "landscape" for image in upright}
     assert {image.mode for image in images} == {"RGB", "L", "CMYK"}
-    assert 0 < len(images) - len(upright) < 25
+    assert 0 < len(images) - len(upright) < 40
 
 
 def test_exif_turned_photos_are_upright_for_those_who_follow_the_tag(encoded):

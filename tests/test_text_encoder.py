@@ -78,6 +78,25 @@ def test_odd_texts_give_finite_numbers(encoder):
     assert encoder.encode([]).shape == (0, 50, 768)
 
 
+def test_windows_of_a_long_text_begin_with_its_name_and_lose_no_word(encoder):
+    rest = " ".join(f"shelf{number} tabletop" for number in range(40))
+    windows = encoder.windows(f"Oak bookcase. {rest}", maximum=20)
+    assert len(windows) > 2 and all(window.startswith("Oak bookcase. ") for window in windows)
+    assert " ".join(window.removeprefix("Oak bookcase. ") for window in windows) == rest
+    tokens = [len(encoder.tokenizer(window)["input_ids"]) for window in windows]
+    assert max(tokens) <= 50 and min(tokens[:-1]) > 40
+    assert encoder.windows(f"Oak bookcase. {rest}", maximum=2) == windows[:2]
+
+
+def test_windows_of_short_and_of_odd_texts(encoder):
+    assert encoder.windows("Oak bookcase. Five shelves.") == ["Oak bookcase. Five shelves."]
+    assert encoder.windows("") == [""] and encoder.windows("Bicycle") == ["Bicycle"]
+    assert len(encoder.windows("bicycle " * 120)) == 3  # no first sentence: cut as it is
+    long_name = encoder.windows("lamp " * 60 + ". " + "brass " * 60)
+    assert all(len(encoder.tokenizer(window)["input_ids"]) <= 50 for window in long_name)
+    assert np.isfinite(encoder.encode(encoder.windows("half \ud800 an emoji. 🪑"))).all()
+
+
 def test_weights_are_those_that_were_checked(encoder, monkeypatch):
     assert encoder.weights_hash == ENCODER_SHA256
     monkeypatch.setattr(text_model, "ENCODER_SHA256", "0" * 64)
