@@ -1,3 +1,5 @@
+"""models/product_vectors.py: how words and photos become one unit vector of a product."""
+
 import json
 
 import numpy as np

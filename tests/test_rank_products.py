@@ -1,3 +1,5 @@
+"""rank_products.py: queries, filters, the table, the gallery page, and every fault in one sentence."""
+
 import base64
 import io
 import json

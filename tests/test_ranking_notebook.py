@@ -1,3 +1,5 @@
+"""product_ranking.ipynb, executed on a small sample with untrained networks."""
+
 import json
 import shutil
 
