@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from data_folder import (
+    CLEAN_COLUMNS,
     DataFolder,
     UserError,
     argument_parser,
@@ -42,19 +43,6 @@ from listing_text import (
 )
 
 NEEDED_COLUMNS = ("id", "product_name", "category", "product_description", "price", "location")
-CLEAN_COLUMNS = (
-    "id",
-    "product_name",
-    "product_description",
-    "category",
-    "main_category",
-    "main_category_code",
-    "price",
-    "location",
-    "latitude",
-    "longitude",
-    "split",
-)
 SAME_LISTING = ["product_name", "product_description", "location"]
 FAR_FROM_COUNTY_KM = 100
 

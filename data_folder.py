@@ -23,6 +23,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PARTIAL_SUFFIX = ".partial"
+CLEAN_COLUMNS = (  # of products_table_clean.json
+    "id",
+    "product_name",
+    "product_description",
+    "category",
+    "main_category",
+    "main_category_code",
+    "price",
+    "location",
+    "latitude",
+    "longitude",
+    "split",
+)
 ROWS_AT_ONCE = 50_000
 BLOCK_CHARACTERS = 4_000_000
 JSON_SPACE = re.compile(r"[ \t\r\n]*")

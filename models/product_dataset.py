@@ -18,23 +18,10 @@ import torch
 from PIL import Image
 from sklearn.feature_extraction.text import CountVectorizer
 
-from data_folder import DataFolder, UserError, read_json, read_table
+from data_folder import CLEAN_COLUMNS, DataFolder, UserError, read_json, read_table
 from listing_text import normalised_text
 from models.text_model import ENCODER, TextEmbeddings, TextEncoder, cached_embeddings
 
-CLEAN_COLUMNS = (
-    "id",
-    "product_name",
-    "product_description",
-    "category",
-    "main_category",
-    "main_category_code",
-    "price",
-    "location",
-    "latitude",
-    "longitude",
-    "split",
-)
 SPLITS = ("train", "validation", "test")
 
 

@@ -13,8 +13,8 @@ import pytest
 from conftest import run_script
 
 import clean_tabular_data as script
-from clean_tabular_data import CLEAN_COLUMNS, clean_products
-from data_folder import DataFolder, UserError, read_json, read_table, write_json
+from clean_tabular_data import clean_products
+from data_folder import CLEAN_COLUMNS, DataFolder, UserError, read_json, read_table, write_json
 from listing_text import normalised_text
 
 

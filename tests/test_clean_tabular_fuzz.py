@@ -8,8 +8,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clean_tabular_data import CLEAN_COLUMNS, NEEDED_COLUMNS, clean_products
-from data_folder import read_table, write_table
+from clean_tabular_data import NEEDED_COLUMNS, clean_products
+from data_folder import CLEAN_COLUMNS, read_table, write_table
 from listing_text import is_null, normalised_text, split_of
 
 ANYTHING = (
