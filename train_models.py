@@ -42,6 +42,7 @@ from models.recipes import (
     train_image_model,
     train_text_model,
 )
+from models.soft_labels import teacher_probabilities
 from models.training import Recipe, pick_device, process_rank
 
 MODELS = ("text", "image", "combined")
@@ -147,7 +148,13 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
         print("TextModel")
         log_dir = arguments.log_dir and arguments.log_dir / "text"
         text = train_text_model(
-            products, texts, categories, recipe=changed(TEXT_RECIPE, arguments), log_dir=log_dir, **options
+            products,
+            texts,
+            categories,
+            teacher=teacher_probabilities(products, texts),
+            recipe=changed(TEXT_RECIPE, arguments),
+            log_dir=log_dir,
+            **options,
         )
         rows += result_rows("TextModel", text_outputs(text.model, texts, device), products, text.seconds)
     if "image" in wanted:

@@ -116,8 +116,8 @@ def bench_rates(folder: Path, repeats: int, workers: int) -> list[float]:
     print(HEADER)
     for name, width, height, noise, distinct, count in (
         ("512 x 384", 512, 384, 3, 20, 600),
-        ("4000 x 3000", 4000, 3000, 1, 4, 24),
-        ("4000 x 3000, noisy", 4000, 3000, 6, 4, 24),
+        ("4000 x 3000", 4000, 3000, 1, 4, 96),
+        ("4000 x 3000, noisy", 4000, 3000, 6, 4, 96),
     ):
         images = folder / f"{width} {noise}"
         photos = [photo(width, height, noise, seed) for seed in range(distinct)]

@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.base import ClassifierMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from models.evaluation import accuracy, classification_metrics, macro_f1
@@ -27,22 +27,33 @@ def majority_predictions(products: pd.DataFrame) -> np.ndarray:
     return np.full(len(labels), np.bincount(labels[rows_of_split(products, "train")]).argmax())
 
 
+def tfidf_model(strength: float) -> Pipeline:
+    """Logistic regression on the TF-IDF weighted words of a text; the greater `strength`, the less regularised."""
+    words = TfidfVectorizer(sublinear_tf=True, stop_words="english")
+    return make_pipeline(words, LogisticRegression(C=strength, max_iter=1000))
+
+
+def mean_embedding_model(strength: float) -> Pipeline:
+    """Logistic regression on mean embeddings (N, 768); the greater `strength`, the less regularised."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+
+
 def tfidf_predictions(products: pd.DataFrame, strengths: Sequence[float] = TFIDF_STRENGTHS) -> np.ndarray:
     """Categories (N,) by a logistic regression on TF-IDF weighted words of name and description."""
-    words = TfidfVectorizer(sublinear_tf=True, stop_words="english")
-    pipelines = [make_pipeline(words, LogisticRegression(C=strength, max_iter=1000)) for strength in strengths]
-    return _best_on_validation(pipelines, products["text"].to_numpy(), products)
+    return _best_on_validation([tfidf_model(s) for s in strengths], products["text"].to_numpy(), products)
 
 
 def mean_embedding_predictions(
     products: pd.DataFrame, texts: Texts, strengths: Sequence[float] = EMBEDDING_STRENGTHS
 ) -> np.ndarray:
     """Categories (N,) by a logistic regression on the mean of the embedded tokens of each product's windows."""
-    pipelines = [
-        make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000)) for strength in strengths
-    ]
-    means = mean_by_product(mean_embeddings(texts.embeddings), texts.product_rows, len(products))
-    return _best_on_validation(pipelines, means, products)
+    means = product_embeddings(texts, len(products))
+    return _best_on_validation([mean_embedding_model(s) for s in strengths], means, products)
+
+
+def product_embeddings(texts: Texts, products: int) -> np.ndarray:
+    """Mean (N, 768) of the embedded tokens of each product's windows."""
+    return mean_by_product(mean_embeddings(texts.embeddings), texts.product_rows, products)
 
 
 def mean_embeddings(embeddings, block: int = 1024) -> np.ndarray:

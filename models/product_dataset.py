@@ -148,10 +148,11 @@ class Batches:
     """Batches (inputs, labels) of arrays, as often as they are asked for; what `training.fit` takes.
 
     `inputs` is anything that an int64 index array indexes: pixels (P, S, S, 3) uint8 or text embeddings (N, 50, 768)
-    float16. `rows` says which of them belong to the split, `labels` (one each of `rows`) what they are. `transform`
-    works on a whole batch on `device`; without it the batch is given as it is. Shuffling draws from torch's global
-    generator, so that a restored random state gives the same order again. `share` is (number of this process, number
-    of processes): of each batch it takes its equal part. On a GPU the whole array is moved there once if it fits.
+    float16. `rows` says which of them belong to the split, `labels` (one each of `rows`) what they are: whole numbers,
+    or a row of probabilities each. `transform` works on a whole batch on `device`; without it the batch is given as it
+    is. Shuffling draws from torch's global generator, so that a restored random state gives the same order again.
+    `share` is (number of this process, number of processes): of each batch it takes its equal part. On a GPU the whole
+    array is moved there once if it fits.
     """
 
     def __init__(
@@ -169,7 +170,8 @@ class Batches:
             raise ValueError(f"{len(rows)} rows but {len(labels)} labels")
         self.inputs = _on_device(inputs, torch.device(device))
         self.rows = np.asarray(rows, np.int64)
-        self.labels = torch.from_numpy(np.array(labels, np.int64))
+        labels = np.array(labels)
+        self.labels = torch.from_numpy(labels.astype(np.int64 if labels.ndim == 1 else np.float32))
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.transform = transform

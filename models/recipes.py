@@ -19,6 +19,7 @@ from models.fusion import Fusion, combined_model, fit_combined_model, photo_outp
 from models.image_model import ImageModel, evaluation_transform, load_image_weights, train_transform
 from models.leaf_categories import LeafCategories, leaf_labels
 from models.product_dataset import Batches, Photos, Texts, mean_by_product, photos_of_split, rows_of_split
+from models.soft_labels import soft_leaf_labels
 from models.text_model import ENCODER, TextModel
 from models.training import Recipe, fit, pick_device, process_share, save_checkpoint
 
@@ -29,7 +30,7 @@ TEXT_RECIPE = Recipe(
     weight_decay=0.05,
     label_smoothing=0.1,
     average_decay=0.98,
-    options={"token_dropout": 0.4, "shuffled": 0.5},
+    options={"token_dropout": 0.4, "shuffled": 0.25, "teacher_share": 0.5},
 )
 IMAGE_RECIPE = Recipe(
     epochs=22,
@@ -58,6 +59,7 @@ def train_text_model(
     texts,
     categories: list[str],
     *,
+    teacher: np.ndarray | None = None,
     recipe: Recipe = TEXT_RECIPE,
     seed: int = 7,
     device: torch.device | None = None,
@@ -71,8 +73,9 @@ def train_text_model(
     """Train a TextModel on the train split of `products`, whose texts are `texts`: `Texts`, or an array (N, 50, 768)
     with one text a row. The validation figures of the learning curves count windows of texts, not products.
 
-    With `data_dir` the checkpoints go into that data folder, every `checkpoint_seconds` and at the end, and `resume`
-    goes on from the last one there.
+    `teacher` (N, C), from `soft_labels.teacher_probabilities`, takes the share of the labels that the recipe's options
+    give as `teacher_share`; without it the labels are the listings' categories alone. With `data_dir` the checkpoints
+    go into that data folder, every `checkpoint_seconds` and at the end, and `resume` goes on from the last one there.
 
     Raises UserError as `fit`.
     """
@@ -80,13 +83,15 @@ def train_text_model(
     torch.manual_seed(seed)
     device = device or pick_device()
     model = TextModel(len(categories))
+    options = dict(recipe.options)
+    teacher_share = options.pop("teacher_share", 0.0)
 
     def train_text(text: Tensor) -> Tensor:
-        return augmented_text(text.float(), **recipe.options)
+        return augmented_text(text.float(), **options)
 
     texts = texts if isinstance(texts, Texts) else Texts.one_each(texts)
     train, validation, main_of_leaf = _batches_of_splits(
-        texts, texts.embeddings, products, recipe, (train_text, torch.Tensor.float), device
+        texts, texts.embeddings, products, recipe, (train_text, torch.Tensor.float), device, teacher, teacher_share
     )
     history = fit(
         LeafCategories(model, main_of_leaf),
@@ -95,7 +100,12 @@ def train_text_model(
         recipe,
         device,
         labels=categories,
-        configuration={"seed": seed, "encoder": encoder, "train_examples": len(train.rows)},
+        configuration={
+            "seed": seed,
+            "encoder": encoder,
+            "train_examples": len(train.rows),
+            "teacher": teacher is not None,
+        },
         checkpoints=_checkpoints(data_dir, "text"),
         resume=resume,
         checkpoint_seconds=checkpoint_seconds,
@@ -244,10 +254,17 @@ def image_parameter_groups(learner: LeafCategories, recipe: Recipe, pretrained: 
 
 
 def _batches_of_splits(
-    examples: Photos | Texts, inputs, products: pd.DataFrame, recipe: Recipe, transforms: tuple, device
+    examples: Photos | Texts,
+    inputs,
+    products: pd.DataFrame,
+    recipe: Recipe,
+    transforms: tuple,
+    device,
+    teacher: np.ndarray | None = None,
+    teacher_share: float = 0.0,
 ) -> tuple[Batches, Batches, np.ndarray]:
-    """Batches of train, labelled by leaf category, and of validation, labelled by main category; and the main category
-    (L,) of each leaf. Of train, each process gets its share."""
+    """Batches of train, labelled by leaf category and by what a teacher says, and of validation, labelled by main
+    category; and the main category (L,) of each leaf. Of train, each process gets its share."""
     batches = []
     for split, transform in zip(("train", "validation"), transforms, strict=True):
         rows = photos_of_split(examples, products, split)
@@ -255,6 +272,9 @@ def _batches_of_splits(
         labels = of_rows["main_category_code"].to_numpy(np.int64)
         if split == "train":
             labels, main_of_leaf = leaf_labels(of_rows["category"], labels)
+            if teacher is not None:
+                said = teacher[examples.product_rows[rows]]
+                labels = soft_leaf_labels(labels, main_of_leaf, said, teacher_share)
         batches.append(
             Batches(
                 inputs,

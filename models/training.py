@@ -26,7 +26,7 @@ from models.leaf_categories import LeafCategories
 
 
 class BatchesOfAnEpoch(Sized, Iterable, Protocol):
-    """Pairs of inputs (B, ...) and labels (B,) int64; `len` says how many pairs."""
+    """Pairs of inputs (B, ...) and labels, (B,) int64 or probabilities (B, C) float32; `len` says how many pairs."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,7 @@ def train_one_epoch(
                 average.update(plain)
             with torch.no_grad():
                 predicted = logits.argmax(1)
+                labels = labels.argmax(1) if labels.ndim == 2 else labels
                 if isinstance(plain, LeafCategories):  # accuracy is that of the main category
                     predicted, labels = plain.main_of_leaf[predicted], plain.main_of_leaf[labels]
                 totals += torch.stack([loss * len(labels), (predicted == labels).sum()])
