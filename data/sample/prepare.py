@@ -35,7 +35,7 @@ from data.sample.tables import (
 )
 from data_folder import DataFolder, UserError, argument_parser, positive_int, progress_bar, run, write_whole
 
-VERSION = 4  # raise it when the same seed gives another marketplace, so that older folders are made again
+VERSION = 5  # raise it when the same seed gives another marketplace, so that older folders are made again
 IN_FLIGHT = 4  # chunks that workers may be ahead of the writer, so that memory stays bounded
 
 SCHEMA = """

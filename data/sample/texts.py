@@ -10,7 +10,7 @@ import random
 from data.sample.kinds import KINDS, Kind
 
 CLEAR, INDIRECT, VAGUE = "clear", "indirect", "vague"
-CLARITY_SHARES = {CLEAR: 0.84, INDIRECT: 0.05, VAGUE: 0.11}
+CLARITY_SHARES = {CLEAR: 0.88, INDIRECT: 0.05, VAGUE: 0.07}
 
 NEIGHBOUR_SHARES = {CLEAR: 0.25, INDIRECT: 0.3, VAGUE: 0.4}  # of texts that mention another thing
 
