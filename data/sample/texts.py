@@ -12,7 +12,7 @@ from data.sample.kinds import KINDS, Kind
 CLEAR, INDIRECT, VAGUE = "clear", "indirect", "vague"
 CLARITY_SHARES = {CLEAR: 0.88, INDIRECT: 0.05, VAGUE: 0.07}
 
-NEIGHBOUR_SHARES = {CLEAR: 0.25, INDIRECT: 0.3, VAGUE: 0.4}  # who would mention another thing; short texts don't get to it
+NEIGHBOUR_SHARES = {CLEAR: 0.25, INDIRECT: 0.3, VAGUE: 0.4}  # who mention another thing, space given
 
 CONDITIONS = {
     "brand new": 1.5,
