@@ -4,6 +4,7 @@ PYTHON ?= python3
 # handed to every notebook, e.g. PARAMETERS="-p image_weights imagenet"
 PARAMETERS ?=
 
+override DATA_DIR := $(DATA_DIR:%/=%)
 BIN = .venv/bin
 NOTEBOOKS = tabular_linear_regression image_classification neural_networks product_ranking
 COPIES = $(NOTEBOOKS:%=$(DATA_DIR)/notebooks/%.ipynb)
@@ -73,12 +74,17 @@ $(CLEAN_IMAGES): $(TABLES) FORCE
 	$(BIN)/python clean_images.py --data-dir $(DATA_DIR)
 
 # A notebook runs on a copy with its parameters; the copy takes its place only when it ran to the end.
-$(DATA_DIR)/notebooks/%.ipynb: %.ipynb $(CLEAN_TABLE) $(CLEAN_IMAGES) $(MODULES)
+$(DATA_DIR)/notebooks/%.ipynb: %.ipynb $(CLEAN_TABLE) $(CLEAN_IMAGES) $(MODULES) $(DATA_DIR)/notebooks/parameters
 	@mkdir -p $(@D)
 	@echo "running $<"
 	@$(BIN)/papermill --cwd . $(if $(MAKE_TERMERR),,--no-progress-bar) --log-level WARNING -p data_dir $(DATA_DIR) $(PARAMETERS) $< $(@D)/running.ipynb
 	@mv $(@D)/running.ipynb $@
 
 $(DATA_DIR)/notebooks/product_ranking.ipynb: $(DATA_DIR)/notebooks/neural_networks.ipynb
+
+# other PARAMETERS than those of the copies make the copies stale
+$(DATA_DIR)/notebooks/parameters: FORCE
+	@mkdir -p $(@D)
+	@echo '$(PARAMETERS)' | cmp -s - $@ || echo '$(PARAMETERS)' > $@
 
 FORCE:

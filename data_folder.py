@@ -97,6 +97,12 @@ def write_json(path: Path, value: Any) -> None:
         partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def check_data_folder(path: Path) -> None:
+    """Raises UserError when there is no such folder."""
+    if not path.is_dir():
+        raise UserError(f"there is no data folder {path}: give the right one with --data-dir.")
+
+
 def read_json(path: Path, made_by: str) -> Any:
     """Read a JSON file; `made_by` is the script to run when it is missing.
 

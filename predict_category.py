@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from data_folder import DataFolder, UserError, argument_parser, positive_int, run, sentence
+from data_folder import DataFolder, UserError, argument_parser, check_data_folder, positive_int, run, sentence
 from listing_text import clean_description
 from models import CombinedModel, ImageModel, TextModel
 from models.checkpoints import load_checkpoint, load_weights
@@ -56,7 +56,7 @@ def load_predictor(path: Path, device: torch.device) -> Predictor:
     checkpoint = load_checkpoint(path, device=device)
     classes = {"TextModel": TextModel, "ImageModel": ImageModel, "CombinedModel": CombinedModel}
     if checkpoint["model"] not in classes:
-        raise UserError(f"the checkpoint {path} holds a {checkpoint['model']}, which names no category.")
+        raise UserError(f"the checkpoint {path} is one to go on training from: give the *_best.pt beside it.")
     model = classes[checkpoint["model"]](num_classes=len(checkpoint["labels"]))
     load_weights(model, checkpoint, path)
     settings = checkpoint["configuration"]
@@ -110,6 +110,8 @@ def main() -> None:
     text = None if arguments.text is None else clean_description(arguments.text)
     if text == "":
         raise UserError("the text is empty: give some words after --text, or a photo with --image.")
+    if arguments.checkpoint is None:
+        check_data_folder(arguments.data_dir)
     path = arguments.checkpoint or DataFolder(arguments.data_dir).checkpoints / "combined_model_best.pt"
     device = pick_device()
     predictor = load_predictor(path, device)

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from data_folder import DataFolder, UserError, argument_parser, positive_int, run
+from data_folder import DataFolder, UserError, argument_parser, check_data_folder, positive_int, run
 from gazetteer import Gazetteer, distance_km
 from models.index_builder import open_index, query_vector
 from models.product_index import Found, ProductIndex
@@ -62,6 +62,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         parser.error("give --text, --image or --product")
     if chosen.within is not None and chosen.near is None:
         parser.error("--within needs --near")
+    if chosen.gallery is not None and chosen.gallery.suffix.lower() not in (".html", ".htm"):
+        parser.error("--gallery writes a web page: give a name that ends in .html")
     return chosen
 
 
@@ -198,6 +200,7 @@ def main() -> None:
         raise UserError("--text is empty: say in words what is looked for.")
     if any("\ud800" <= character <= "\udfff" for character in chosen.text or ""):
         raise UserError("--text holds bytes that are no characters: check the encoding of the terminal.")
+    check_data_folder(chosen.data_dir)
     folder = DataFolder(chosen.data_dir)
     index, notes = open_index(folder)
     for note in notes:
@@ -216,6 +219,7 @@ def main() -> None:
         raise UserError("no listing meets these filters: allow a higher price, a wider circle or another category.")
     if chosen.gallery is not None:
         write_gallery(chosen.gallery, gallery_of(chosen, folder, index, found, results))
+        print(f"page written to {chosen.gallery}.", file=sys.stderr)
     if chosen.json:
         print(json.dumps({"results": results}, indent=2, ensure_ascii=False))
     else:

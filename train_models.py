@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import distributed
 
-from data_folder import DataFolder, argument_parser, positive_int, run
+from data_folder import DataFolder, argument_parser, check_data_folder, positive_int, run
 from models import ImageModel, TextModel
 from models.checkpoints import load_checkpoint
 from models.evaluation import accuracy, classification_metrics, formatted, macro_f1, rows_table, write_results
@@ -207,6 +207,7 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
 
 def main() -> None:
     arguments = parse_arguments()
+    check_data_folder(arguments.data_dir)
     start = time.perf_counter()
     device = pick_device()
     with process_group(device):

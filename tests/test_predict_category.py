@@ -130,6 +130,7 @@ def test_a_branch_by_its_checkpoint_and_any_text(folder):
         (["--text", "hat", "--checkpoint", "none.pt"], "is missing: run train_models.py first"),
         (["--text", "hat", "--checkpoint", "checkpoints/image_model_best.pt"], "reads no text: leave out --text"),
         (["--image", "photo.jpg", "--checkpoint", "checkpoints/text_model_best.pt"], "sees no photo"),
+        (["--text", "hat", "--data-dir", "nowhere"], "there is no data folder nowhere"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(folder, arguments, sentence, capsys, monkeypatch):

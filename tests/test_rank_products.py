@@ -325,3 +325,17 @@ def test_numbers_are_the_same_for_the_same_query(results):
     first, second = results("--text", "a small table"), results("--text", "a small table")
     assert first == second
     assert np.isfinite([result["score"] for result in first]).all()
+
+
+def test_a_data_folder_that_is_not_there_is_named(rank, tmp_path):
+    with pytest.raises(UserError, match=r"there is no data folder .*nowhere"):
+        rank("--text", "lamp", data_dir=tmp_path / "nowhere")
+
+
+def test_a_gallery_replaces_no_file_that_is_no_page(rank, tmp_path, capsys):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    with pytest.raises(SystemExit) as ended:
+        rank("--text", "lamp", "--gallery", notes)
+    assert ended.value.code == 2 and "ends in .html" in capsys.readouterr().err
+    assert notes.read_text() == "mine"
