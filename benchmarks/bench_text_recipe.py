@@ -47,7 +47,6 @@ def ways(recipe, texts: Texts, teacher: np.ndarray) -> dict[str, tuple]:
         "no token left out": without(token_dropout=0.0),
         "order never shuffled": without(shuffled=0.0),
         "order always shuffled": without(shuffled=1.0),
-        "no average of the weights": (replace(recipe, average_decay=0.0), texts, teacher),
     }
 
 
