@@ -101,6 +101,8 @@ def test_faults_are_one_sentence_and_leave_the_checkpoints_as_they_are(folder, t
     assert "other categories (number 0 is " in run_inside(monkeypatch, folder, *resume, 1)
     (folder / "main_categories.json").write_text(json.dumps([*categories, "Boats"]))
     assert "other categories (13 there, 14 in the data)" in run_inside(monkeypatch, folder, *resume, 1)
+    assert "there is no data folder" in run_inside(monkeypatch, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
     assert "run clean_tabular_data.py first" in run_inside(monkeypatch, tmp_path / "empty")
 
     assert {path.name: path.stat().st_mtime_ns for path in (folder / "checkpoints").iterdir()} == before
