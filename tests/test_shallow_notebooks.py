@@ -139,7 +139,6 @@ def test_shuffled_labels_give_chance(executed):
 
 def test_a_leaky_split_flatters_the_photos_that_have_a_sibling_in_train(executed):
     _, results = executed[PHOTO]
-    known, new = (
-        np.mean([leak[of] for leak in results["leak"].values()]) for of in ("… with a sibling in train", "… without one")
-    )
+    leaks = results["leak"].values()
+    known, new = (np.mean([leak[of] for leak in leaks]) for of in ("… with a sibling in train", "… without one"))
     assert known > new
