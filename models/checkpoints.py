@@ -64,10 +64,10 @@ def load_checkpoint(
     except Exception as error:  # a damaged or foreign file fails in many ways, none of them harmful with weights_only
         raise UserError(
             f"the checkpoint {path} is damaged or not one of ours ({type(error).__name__}): "
-            "give another file, or run train_models.py anew."
+            "give another file, or run train_models.py again."
         ) from None
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CONTENT:
-        raise UserError(f"the checkpoint {path} is not one of ours: give another file, or run train_models.py anew.")
+        raise UserError(f"the checkpoint {path} is not one of ours: give another file, or run train_models.py again.")
     if labels is not None and checkpoint["labels"] != list(labels):
         raise UserError(
             f"the checkpoint {path} was trained on other categories ({_difference(checkpoint['labels'], labels)}): "
