@@ -56,7 +56,7 @@ def load_predictor(path: Path, device: torch.device) -> Predictor:
     checkpoint = load_checkpoint(path, device=device)
     classes = {"TextModel": TextModel, "ImageModel": ImageModel, "CombinedModel": CombinedModel}
     if checkpoint["model"] not in classes:
-        raise UserError(f"the checkpoint {path} is one to go on training from: give the *_best.pt beside it.")
+        raise UserError(f"the checkpoint {path} holds a network in training: give a *_best.pt file.")
     model = classes[checkpoint["model"]](num_classes=len(checkpoint["labels"]))
     load_weights(model, checkpoint, path)
     settings = checkpoint["configuration"]

@@ -58,6 +58,14 @@ def test_a_category_within_one_group_is_unknown_to_the_teacher_and_no_obstacle()
     assert np.isfinite(probabilities).all() and (probabilities[rows, 2] < 0.01).all()
 
 
+@pytest.mark.parametrize("trained", [0, 1])
+def test_without_two_train_listings_it_says_the_labels(trained):
+    products, texts = listings(6)
+    products["split"] = ["train"] * trained + ["test"] * (6 - trained)
+    probabilities = teacher_probabilities(products, texts)
+    assert probabilities.sum() == trained and (probabilities[:trained, 0] == 1).all()
+
+
 def test_soft_labels_by_hand():
     main_of_leaf = np.array([0, 0, 1])
     leaves = np.array([0, 0, 0, 1, 2])
