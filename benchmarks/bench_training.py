@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from torchvision.transforms import v2
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data_folder import DataFolder, argument_parser, positive_int, run
-from models import CombinedModel, ImageModel, TextModel
+from models import CombinedModel, ImageModel, TextModel, small_convolutions
 from models.evaluation import environment
 from models.fusion import fit_combined_model, photo_outputs, text_outputs
 from models.image_model import IMAGENET_MEAN, IMAGENET_STD, evaluation_transform, train_transform
@@ -138,6 +139,16 @@ def epoch_of_ours(model: nn.Module, batches: Batches, device: torch.device) -> C
     return lambda: train_one_epoch(model, batches, optimizer, None, device)
 
 
+def without_small_convolutions(way: Callable[[], object]) -> Callable[[], object]:
+    """The same with every convolution as PyTorch does it."""
+
+    def plainly() -> None:
+        with mock.patch.object(small_convolutions, "MOST_PIXELS", 0):
+            way()
+
+    return plainly
+
+
 def bench_image(photos: Photos, paths: list[Path], labels: np.ndarray, classes: int, rounds: int) -> None:
     """Weights are random in both; how fast an epoch is does not depend on them."""
     cpu = torch.device("cpu")
@@ -148,6 +159,9 @@ def bench_image(photos: Photos, paths: list[Path], labels: np.ndarray, classes: 
     ways = {
         "decoded each time, float32, all gradients": lambda: plain_epoch(plain, loader),
         "decoded once, all gradients (from scratch)": epoch_of_ours(ImageModel(classes, 0), batches, cpu),
+        "the same without SmallConvolutions": without_small_convolutions(
+            epoch_of_ours(ImageModel(classes, 0), batches, cpu)
+        ),
         "decoded once, frozen prefix (transfer)": epoch_of_ours(ImageModel(classes), batches, cpu),
     }
     report(f"ImageModel epoch at {photos.pixels.shape[1]} pixels, photos", len(rows), in_turn(ways, rounds))

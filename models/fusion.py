@@ -140,5 +140,5 @@ def photo_outputs(model: nn.Module, photos: Photos, device: torch.device) -> np.
 
 def _outputs(model: nn.Module, inputs, transform, device: torch.device) -> np.ndarray:
     count = len(inputs)
-    batches = Batches(inputs, np.arange(count), np.zeros(count, np.int64), 256, transform=transform, device=device)
+    batches = Batches(inputs, np.arange(count), np.zeros(count, np.int64), 128, transform=transform, device=device)
     return evaluate(model.to(device), batches, device)["logits"].numpy()

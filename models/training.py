@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from data_folder import UserError
 from models.checkpoints import load_checkpoint, random_states, save_checkpoint, set_random_states
 from models.leaf_categories import LeafCategories
+from models.small_convolutions import small_convolutions
 
 
 class BatchesOfAnEpoch(Sized, Iterable, Protocol):
@@ -140,7 +141,7 @@ def train_one_epoch(
             inputs, labels = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             with memory_advice(len(labels)):
                 optimizer.zero_grad()
-                with autocast(device):
+                with autocast(device), small_convolutions(device):
                     logits = model(inputs).float()
                     loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
                 if not math.isfinite(loss.item()):

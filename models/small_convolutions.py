@@ -1,0 +1,54 @@
+"""Convolutions over few pixels as matrix products: faster in training on a CPU that multiplies bfloat16 numbers.
+
+The last stages of a ResNet see 4 x 4 and 2 x 2 pixels of a photo of 64. There oneDNN's gradient of a convolution takes
+three to five times as long as the same sums written as a matrix product; over more pixels, and in float32, it is the
+faster way (`benchmarks/bench_training.py` measures an epoch with and without).
+"""
+
+import contextlib
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+MOST_PIXELS = 16  # of a convolution's output
+
+
+class SmallConvolutions(TorchFunctionMode):
+    """While it is entered, `conv2d` with at most 16 pixels of output is a matrix product. Models and their weights stay
+    as they are."""
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        options = options or {}
+        if function is F.conv2d:
+            return _convolution(*arguments, **options)
+        return function(*arguments, **options)
+
+
+def small_convolutions(device: torch.device) -> contextlib.AbstractContextManager:
+    """`SmallConvolutions` where they are faster: on a CPU, under autocast to bfloat16."""
+    faster = device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return SmallConvolutions() if faster else contextlib.nullcontext()
+
+
+def _convolution(image: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
+    """`F.conv2d`, written out as a product where the output is small and neither dilated nor in groups."""
+    pairs = isinstance(stride, tuple) and isinstance(padding, tuple)
+    if not pairs or dilation not in (1, (1, 1)) or groups != 1 or image.ndim != 4:
+        return F.conv2d(image, weight, bias, stride, padding, dilation, groups)
+    sizes = zip(image.shape[2:], weight.shape[2:], stride, padding, strict=True)
+    height, width = ((size + 2 * border - kernel) // step + 1 for size, kernel, step, border in sizes)
+    if not 0 < height * width <= MOST_PIXELS:
+        return F.conv2d(image, weight, bias, stride, padding, dilation, groups)
+    pixels = image.permute(0, 2, 3, 1)  # (N, H, W, C), as channels_last lies in memory
+    if any(padding):
+        pixels = F.pad(pixels, (0, 0, padding[1], padding[1], padding[0], padding[0]))
+    bottom, right = (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1
+    neighbours = [
+        pixels[:, row : row + bottom : stride[0], column : column + right : stride[1]]
+        for row in range(weight.shape[2])
+        for column in range(weight.shape[3])
+    ]
+    patches = neighbours[0] if len(neighbours) == 1 else torch.cat(neighbours, dim=3)  # (N, height, width, K * C)
+    return F.linear(patches, weight.permute(0, 2, 3, 1).flatten(1), bias).permute(0, 3, 1, 2)
