@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from data_folder import DataFolder, UserError, argument_parser, check_data_folder, positive_int, run
+from data_folder import DataFolder, UserError, argument_parser, check_data_folder, positive_int, read_json, run
 from gazetteer import Gazetteer, distance_km
 from models.index_builder import open_index, query_vector
 from models.product_index import Found, ProductIndex
@@ -151,6 +151,16 @@ def table_lines(results: Sequence[dict[str, Any]], width: int) -> list[str]:
     return lines
 
 
+def kept_listing(folder: DataFolder, index: ProductIndex, product: str) -> str:
+    """The id of a listing, or that of the listing which was kept when it was left out as its duplicate."""
+    if product in index.row_of:
+        return product
+    kept = read_json(folder.duplicates, "clean_tabular_data.py").get(product, product)
+    if kept != product:
+        print(f"the listing {product} is a duplicate of {kept}, which stands for both.", file=sys.stderr)
+    return kept
+
+
 def query_photo(path: Path, size: int) -> np.ndarray:
     """Pixels (S, S, 3) uint8 of the query's photo, cleaned as the listings' photos are.
 
@@ -205,6 +215,8 @@ def main() -> None:
     index, notes = open_index(folder)
     for note in notes:
         print(note, file=sys.stderr)
+    if chosen.product is not None:
+        chosen.product = kept_listing(folder, index, chosen.product)
     row = None if chosen.product is None else index.row(chosen.product)
     pixels = None if chosen.image is None else query_photo(chosen.image, index.about["image_size"])
     distances = None if chosen.near is None else distances_from(index, chosen.near)

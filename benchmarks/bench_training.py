@@ -33,7 +33,16 @@ from data_folder import DataFolder, argument_parser, positive_int, run
 from models import CombinedModel, ImageModel, TextModel, small_convolutions
 from models.evaluation import environment
 from models.fusion import fit_combined_model, photo_outputs, text_outputs
-from models.image_model import IMAGENET_MEAN, IMAGENET_STD, evaluation_transform, train_transform
+from models.image_model import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MAXIMUM_ANGLE,
+    MAXIMUM_SHIFT,
+    MAXIMUM_TINT,
+    ZOOM,
+    evaluation_transform,
+    train_transform,
+)
 from models.product_dataset import (
     Batches,
     Photos,
@@ -57,8 +66,8 @@ class ProductsOneByOne(Dataset):
     transform = v2.Compose(
         [
             v2.RandomHorizontalFlip(),
-            v2.RandomAffine(15, (0.15, 0.15), (0.75, 1.25)),
-            v2.ColorJitter(0.3, 0.3, 0.3),
+            v2.RandomAffine(MAXIMUM_ANGLE, (MAXIMUM_SHIFT, MAXIMUM_SHIFT), ZOOM),
+            v2.ColorJitter(MAXIMUM_TINT, MAXIMUM_TINT, MAXIMUM_TINT),
             v2.PILToTensor(),
             v2.ToDtype(torch.float32, scale=True),
             v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
@@ -195,7 +204,9 @@ def bench_combined(
         report("CombinedModel epoch, products", len(texts), in_turn(ways, rounds))
 
 
-def accuracy_of_both_ways(photos: Photos, paths: list[Path], products, classes: int, photos_used: int) -> None:
+def accuracy_of_both_ways(
+    photos: Photos, paths: list[Path], products, classes: int, photos_used: int, image_epochs: int
+) -> None:
     """Validation accuracy after the same epochs of the same recipe, both ways, with three seeds each."""
     train, held_out = (rows_of_split(products, split) for split in ("train", "validation"))
     codes = products["main_category_code"].to_numpy(np.int64)
@@ -218,7 +229,7 @@ def accuracy_of_both_ways(photos: Photos, paths: list[Path], products, classes: 
     validation = Batches(photos.pixels, held_out, codes[held_out], 256, transform=evaluation_transform)
     compare(
         "ImageModel from scratch",
-        replace(IMAGE_RECIPE, epochs=6, average_decay=0.0),
+        replace(IMAGE_RECIPE, epochs=image_epochs, average_decay=0.0),
         lambda: ImageModel(classes, frozen_tensors=0),
         DataLoader(
             ProductsOneByOne([paths[row] for row in train], codes[train], []), IMAGE_RECIPE.batch_size, shuffle=True
@@ -308,7 +319,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=positive_int, default=2)
     parser.add_argument("--image-size", type=positive_int, default=64)
     parser.add_argument("--accuracy", action="store_true", help="also train both ways with three seeds")
-    parser.add_argument("--accuracy-photos", type=positive_int, default=600, help="how many photos of train that uses")
+    parser.add_argument("--accuracy-photos", type=positive_int, default=1500, help="how many photos of train that uses")
+    parser.add_argument("--accuracy-epochs", type=positive_int, default=12, help="how long ImageModel learns there")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     products = load_products(arguments.data_dir)
@@ -330,7 +342,7 @@ def main() -> None:
     bench_image(few, few_paths, labels, classes, arguments.rounds)
     bench_combined(few, few_paths, labels, texts, classes, arguments.rounds)
     if arguments.accuracy:
-        accuracy_of_both_ways(photos, paths, products, classes, arguments.accuracy_photos)
+        accuracy_of_both_ways(photos, paths, products, classes, arguments.accuracy_photos, arguments.accuracy_epochs)
     device = pick_device()
     if device.type == "cuda":
         bench_gpu(device, classes)

@@ -29,4 +29,6 @@ def straightforward(images: Path, outputs: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__.strip())
     straightforward(*map(Path, sys.argv[1:]))

@@ -135,6 +135,13 @@ def test_neither_the_query_listing_nor_its_copy_is_in_its_own_list(results, list
     assert len(shown) > 200
 
 
+def test_the_id_of_a_duplicate_that_was_left_out_means_the_kept_one(rank, folder):
+    duplicate, kept = next(iter(read_json(folder.duplicates, "").items()))
+    printed = rank("--product", duplicate, "--json")
+    assert json.loads(printed.out) == json.loads(rank("--product", kept, "--json").out)
+    assert f"the listing {duplicate} is a duplicate of {kept}" in printed.err
+
+
 def test_the_table_fits_and_says_how_long_it_took(rank, monkeypatch):
     for columns in (80, 120):
         monkeypatch.setenv("COLUMNS", str(columns))
