@@ -20,10 +20,10 @@ import pandas as pd
 import torch
 from torch import distributed
 
-from data_folder import DataFolder, argument_parser, check_data_folder, positive_int, run
-from models import ImageModel, TextModel
+from data_folder import DataFolder, UserError, argument_parser, check_data_folder, positive_int, run
+from models import ImageModel, TextModel, baselines
 from models.checkpoints import load_checkpoint
-from models.evaluation import accuracy, classification_metrics, formatted, macro_f1, rows_table, write_results
+from models.evaluation import formatted, rows_table, write_results
 from models.fusion import photo_outputs, text_outputs
 from models.product_dataset import (
     SPLITS,
@@ -43,7 +43,8 @@ from models.recipes import (
     train_text_model,
 )
 from models.soft_labels import teacher_probabilities
-from models.training import Recipe, pick_device, process_rank
+from models.text_model import ENCODER
+from models.training import Recipe, pick_device, process_rank, process_share
 
 MODELS = ("text", "image", "combined")
 
@@ -58,7 +59,8 @@ def parse_arguments() -> argparse.Namespace:
         "--image-weights", default="auto", help="imagenet, none, auto (imagenet if at hand within 10 s), or a file"
     )
     parser.add_argument("--image-size", type=positive_int, default=64, help="side of the clean photos in pixels")
-    parser.add_argument("--seed", type=int, default=7, help="of all random numbers")
+    parser.add_argument("--seed", type=seed_number, default=7, help="of all random numbers")
+    parser.add_argument("--patience", type=positive_int, help="end after so many epochs without a better validation")
     parser.add_argument(
         "--checkpoint-seconds", type=float, default=60, help="how often to save, at the end of an epoch"
     )
@@ -66,10 +68,24 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def seed_number(text: str) -> int:
+    """Argument type: a seed that every generator takes."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+    return value
+
+
 def changed(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
-    """The recipe with the epochs and the batch size of the command line."""
+    """The recipe with the epochs, the batch size and the patience of the command line."""
     return replace(
-        recipe, epochs=arguments.epochs or recipe.epochs, batch_size=arguments.batch_size or recipe.batch_size
+        recipe,
+        epochs=arguments.epochs or recipe.epochs,
+        batch_size=arguments.batch_size or recipe.batch_size,
+        patience=arguments.patience or recipe.patience,
     )
 
 
@@ -79,6 +95,8 @@ def process_group(device: torch.device):
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # random states are those of the current device
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         with contextlib.ExitStack() as stack:
@@ -90,38 +108,31 @@ def process_group(device: torch.device):
         distributed.destroy_process_group()
 
 
-def earlier(folder: DataFolder, name: str, categories: list[str], started_from: str) -> Trained:
-    """A branch out of the best checkpoint of an earlier run."""
+def earlier(folder: DataFolder, name: str, categories: list[str], setting: str, value: str | int) -> Trained:
+    """A branch out of the best checkpoint of an earlier run; raises UserError when it was trained with another `value`
+    of a `setting` of its inputs."""
+    path = folder.checkpoints / f"{name}_model_best.pt"
     model = {"text": TextModel, "image": ImageModel}[name](len(categories))
-    checkpoint = load_checkpoint(folder.checkpoints / f"{name}_model_best.pt", model, categories)
-    print(f"{name} model: from {name}_model_best.pt, validation accuracy {checkpoint['validation']['accuracy']:.1%}.")
-    return Trained(model, [], checkpoint["configuration"][started_from], 0.0)
+    checkpoint = load_checkpoint(path, model, categories)
+    configuration = checkpoint["configuration"]
+    if configuration[setting] != value:
+        raise UserError(
+            f"{path} was trained with {setting.replace('_', ' ')} {configuration[setting]}, not {value}: "
+            + ("give it with --image-size." if name == "image" else "train it again with --models text combined.")
+        )
+    print(f"{name} model: from {path.name}, validation accuracy {checkpoint['validation']['accuracy']:.1%}.")
+    return Trained(model, [], configuration["encoder" if name == "text" else "image_weights"], 0.0)
 
 
-def result_rows(model: str, logits: np.ndarray, products: pd.DataFrame, seconds: float) -> list[dict]:
-    """Accuracy and macro-F1 of one model by product; rows of NaN in `logits` (N, C) are products it cannot judge."""
-    labels = products["main_category_code"].to_numpy(np.int64)
-    judged = ~np.isnan(logits).any(axis=1)
-    known = {split: [row for row in rows_of_split(products, split) if judged[row]] for split in SPLITS}
-    if not all(known.values()):
-        print(f"{model} is not evaluated: a split has no usable listing.")
-        return []
-    predictions = np.nan_to_num(logits).argmax(axis=1)
-    majority = np.bincount(labels[known["train"]]).argmax()
-    tested = classification_metrics(labels[known["test"]], predictions[known["test"]])
-    return [
-        {
-            "task": "category",
-            "model": model,
-            "metric": metric,
-            "validation": function(labels[known["validation"]], predictions[known["validation"]]),
-            "test": tested[key],
-            "test_interval": tested[f"{key}_interval"],
-            "baseline": function(labels[known["test"]], np.full(len(known["test"]), majority)),
-            "seconds": seconds,
-        }
-        for metric, key, function in (("accuracy", "accuracy", accuracy), ("macro-F1", "macro_f1", macro_f1))
-    ]
+def result_rows(model: str, logits: np.ndarray, products: pd.DataFrame, seconds: float, seed: int) -> list[dict]:
+    """Accuracy and macro-F1 of one model by product; rows of NaN in `logits` (N, C) are products it cannot judge, which
+    count with the mean of the others."""
+    known = ~np.isnan(logits).any(axis=1)
+    predictions = np.where(known[:, None], logits, logits[known].mean(axis=0)).argmax(axis=1)
+    rows = baselines.result_rows(model, products, predictions, seconds, seed=seed)
+    if not rows:
+        print(f"{model} is not evaluated: a split has no listing.")
+    return rows
 
 
 def train(arguments: argparse.Namespace, device: torch.device) -> None:
@@ -139,6 +150,12 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
     print(f"{len(products):,} listings in {len(categories)} categories; training on {device.type}.")
     rows = []
     text = image = None
+    for recipe in (changed(TEXT_RECIPE, arguments), changed(IMAGE_RECIPE, arguments)):
+        if recipe.batch_size % process_share()[1]:
+            raise UserError(
+                f"batches of {recipe.batch_size} cannot be shared equally by {process_share()[1]} processes: "
+                "give a --batch-size that can."
+            )
     if wanted & {"text", "combined"}:
         texts = load_texts(arguments.data_dir, products, device=device)
     if wanted & {"image", "combined"}:
@@ -156,7 +173,9 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
             log_dir=log_dir,
             **options,
         )
-        rows += result_rows("TextModel", text_outputs(text.model, texts, device), products, text.seconds)
+        rows += result_rows(
+            "TextModel", text_outputs(text.model, texts, device), products, text.seconds, arguments.seed
+        )
     if "image" in wanted:
         print("ImageModel")
         image = train_image_model(
@@ -169,11 +188,11 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
             **options,
         )
         logits = mean_by_product(photo_outputs(image.model, photos, device), photos.product_rows, len(products))
-        rows += result_rows(f"ImageModel ({image.weights} weights)", logits, products, image.seconds)
+        rows += result_rows(f"ImageModel ({image.weights} weights)", logits, products, image.seconds, arguments.seed)
     if "combined" in wanted:
         print("CombinedModel")
-        text = text or earlier(folder, "text", categories, "encoder")
-        image = image or earlier(folder, "image", categories, "image_weights")
+        text = text or earlier(folder, "text", categories, "encoder", ENCODER)
+        image = image or earlier(folder, "image", categories, "image_size", arguments.image_size)
         if process_rank() == 0:
             combined = train_combined_model(
                 products,
@@ -186,7 +205,7 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
                 device=device,
                 data_dir=arguments.data_dir,
             )
-            rows += result_rows("CombinedModel", combined.logits, products, combined.seconds)
+            rows += result_rows("CombinedModel", combined.logits, products, combined.seconds, arguments.seed)
     if process_rank() == 0 and rows:
         write_results(
             arguments.data_dir,

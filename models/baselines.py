@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from models.evaluation import accuracy, classification_metrics, macro_f1
-from models.product_dataset import SPLITS, Texts, mean_by_product, rows_of_split
+from models.product_dataset import SPLITS, Texts, mean_by_product, mean_embeddings, rows_of_split
 
 TFIDF_STRENGTHS = (3.0, 10.0, 30.0)
 EMBEDDING_STRENGTHS = (0.003, 0.01, 0.03)
@@ -54,16 +54,6 @@ def mean_embedding_predictions(
 def product_embeddings(texts: Texts, products: int) -> np.ndarray:
     """Mean (N, 768) of the embedded tokens of each product's windows."""
     return mean_by_product(mean_embeddings(texts.embeddings), texts.product_rows, products)
-
-
-def mean_embeddings(embeddings, block: int = 1024) -> np.ndarray:
-    """Mean (N, 768) float32 of the tokens that are there in each embedded text (N, 50, 768)."""
-    blocks = []
-    for start in range(0, len(embeddings), block):
-        tokens = np.asarray(embeddings[start : start + block], np.float32)
-        there = (tokens != 0).any(axis=2).sum(axis=1, keepdims=True)
-        blocks.append(tokens.sum(axis=1) / np.maximum(there, 1))
-    return np.concatenate(blocks)
 
 
 def _best_on_validation(models: Sequence[ClassifierMixin], inputs: np.ndarray, products: pd.DataFrame) -> np.ndarray:

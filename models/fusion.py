@@ -11,6 +11,7 @@ from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from data_folder import UserError
 from models.combined_model import CombinedModel
 from models.image_model import evaluation_transform
 from models.product_dataset import Batches, Photos, Texts, mean_by_product
@@ -55,6 +56,8 @@ def fit_combined_model(
     of one group share a fold. The layer is L2-regularised towards a weighted sum of the two outputs, the two weights
     free: with few products the fit is that sum, with many it learns which branch to trust for which category. Classes
     without a product are no obstacle.
+
+    Raises UserError when all products are of one group.
     """
     outputs = [np.asarray(values, np.float64) for values in (text_logits, image_logits)]
     means = [np.nanmean(values, axis=0) for values in outputs]
@@ -62,6 +65,8 @@ def fit_combined_model(
     features = np.concatenate(filled, axis=1)  # (N, 2C)
     targets = np.asarray(labels, np.int64)
     folds = min(folds, len(set(groups)))
+    if folds < 2:
+        raise UserError("CombinedModel needs two different descriptions in the validation split: give more listings.")
     splits = list(GroupKFold(folds, shuffle=True, random_state=seed).split(features, groups=np.asarray(groups)))
     predictions = {}
     for strength in strengths:

@@ -117,15 +117,14 @@ def text_features(embeddings, product_rows: np.ndarray, products: int, text_mode
     """
     import torch
 
-    from models.product_dataset import mean_by_product
+    from models.product_dataset import mean_by_product, mean_embeddings
     from models.training import autocast, pick_device
 
     device = pick_device()
     words, outputs = [], []
     for start in range(0, len(embeddings), TEXT_BATCH):
         batch = np.asarray(embeddings[np.arange(start, min(start + TEXT_BATCH, len(embeddings)))], np.float32)
-        tokens = batch.any(axis=2, keepdims=True).sum(axis=1)
-        words.append(batch.sum(axis=1) / np.maximum(tokens, 1))
+        words.append(mean_embeddings(batch))
         if text_model is not None:
             with torch.inference_mode(), autocast(device):
                 logits = text_model.to(device)(torch.from_numpy(batch).to(device))

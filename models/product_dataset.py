@@ -7,7 +7,7 @@ that an epoch is array indexing; the split of a listing is the table's `split` c
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from data_folder import CLEAN_COLUMNS, DataFolder, UserError, read_json, read_table
 from listing_text import normalised_text
 from models.text_model import ENCODER, TextEmbeddings, TextEncoder, cached_embeddings
+from models.training import memory_advice
 
 SPLITS = ("train", "validation", "test")
 
@@ -126,13 +127,6 @@ def load_photos(data_dir: str | Path, products: pd.DataFrame, image_size: int = 
     )
 
 
-def load_text_embeddings(
-    data_dir: str | Path, texts: Sequence[str], encoder: str = ENCODER, device: torch.device | str = "cpu"
-) -> TextEmbeddings:
-    """Embeddings (N, 50, 768) float16, memory-mapped, of `texts`; those not yet in embeddings/ are computed."""
-    return cached_embeddings(DataFolder(data_dir).embeddings, list(texts), TextEncoder(encoder, device))
-
-
 def load_texts(
     data_dir: str | Path, products: pd.DataFrame, encoder: str = ENCODER, device: torch.device | str = "cpu"
 ) -> Texts:
@@ -188,12 +182,13 @@ class Batches:
         for chosen in order.split(self.batch_size)[: len(self)]:
             chosen = chosen[process : len(chosen) - len(chosen) % processes : processes]
             rows = self.rows[chosen.numpy()]
-            if isinstance(self.inputs, torch.Tensor):
-                batch = self.inputs[torch.from_numpy(rows).to(self.device, non_blocking=True)]
-            else:
-                batch = torch.from_numpy(np.ascontiguousarray(self.inputs[rows])).to(self.device)
-            if self.transform is not None:
-                batch = self.transform(batch)
+            with memory_advice(self.batch_size):
+                if isinstance(self.inputs, torch.Tensor):
+                    batch = self.inputs[torch.from_numpy(rows).to(self.device, non_blocking=True)]
+                else:
+                    batch = torch.from_numpy(np.ascontiguousarray(self.inputs[rows])).to(self.device)
+                if self.transform is not None:
+                    batch = self.transform(batch)
             yield batch, self.labels[chosen].to(self.device, non_blocking=True)
 
 
@@ -215,6 +210,16 @@ def rows_of_split(products: pd.DataFrame, split: str) -> np.ndarray:
 def photos_of_split(photos: "Photos | Texts", products: pd.DataFrame, split: str) -> np.ndarray:
     """Positions (int64) of the photos, or of the windows of texts, whose listing is in a split."""
     return np.flatnonzero(products["split"].to_numpy()[photos.product_rows] == split)
+
+
+def mean_embeddings(embeddings, block: int = 1024) -> np.ndarray:
+    """Mean (N, 768) float32 of the tokens that are there in each embedded text (N, 50, 768)."""
+    blocks = []
+    for start in range(0, len(embeddings), block):
+        tokens = np.asarray(embeddings[start : start + block], np.float32)
+        there = (tokens != 0).any(axis=2).sum(axis=1, keepdims=True)
+        blocks.append(tokens.sum(axis=1) / np.maximum(there, 1))
+    return np.concatenate(blocks)
 
 
 def mean_by_product(values: np.ndarray, product_rows: np.ndarray, products: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from data_folder import DataFolder
 from models.combined_model import CombinedModel
@@ -21,7 +21,7 @@ from models.leaf_categories import LeafCategories, leaf_labels
 from models.product_dataset import Batches, Photos, Texts, mean_by_product, photos_of_split, rows_of_split
 from models.soft_labels import soft_leaf_labels
 from models.text_model import ENCODER, TextModel
-from models.training import Recipe, fit, pick_device, process_share, save_checkpoint
+from models.training import Recipe, fit, pick_device, process_rank, process_share, save_checkpoint
 
 TEXT_RECIPE = Recipe(
     epochs=12,
@@ -51,7 +51,7 @@ class Trained:
     model: nn.Module
     history: list[dict[str, float]]  # the learning curves, as `fit` returns them
     weights: str  # what it started from: the encoder, or "imagenet", "none" or a file of image weights
-    seconds: float
+    seconds: float  # of all its epochs, those before an interruption among them
 
 
 def train_text_model(
@@ -79,7 +79,6 @@ def train_text_model(
 
     Raises UserError as `fit`.
     """
-    start = time.perf_counter()
     torch.manual_seed(seed)
     device = device or pick_device()
     model = TextModel(len(categories))
@@ -112,7 +111,7 @@ def train_text_model(
         log_dir=log_dir,
         verbose=verbose,
     )
-    return Trained(model, history, encoder, time.perf_counter() - start)
+    return Trained(model, history, encoder, sum(epoch["seconds"] for epoch in history))
 
 
 def train_image_model(
@@ -137,11 +136,10 @@ def train_image_model(
 
     Raises UserError as `fit` and `load_image_weights`.
     """
-    start = time.perf_counter()
     torch.manual_seed(seed)
     device = device or pick_device()
     model = ImageModel(len(categories))
-    weights = load_image_weights(model, image_weights)
+    weights = _agreed_image_weights(model, image_weights)
     train, validation, main_of_leaf = _batches_of_splits(
         photos, photos.pixels, products, recipe, (train_transform, evaluation_transform), device
     )
@@ -166,7 +164,7 @@ def train_image_model(
         log_dir=log_dir,
         verbose=verbose,
     )
-    return Trained(model, history, weights, time.perf_counter() - start)
+    return Trained(model, history, weights, sum(epoch["seconds"] for epoch in history))
 
 
 @dataclass
@@ -251,6 +249,17 @@ def image_parameter_groups(learner: LeafCategories, recipe: Recipe, pretrained: 
         {"params": [p for p in learning if id(p) not in head], "lr": recipe.learning_rate * factor},
         {"params": [p for p in learning if id(p) in head], "lr": recipe.learning_rate},
     ]
+
+
+def _agreed_image_weights(model: ImageModel, weights: str | Path) -> str:
+    """`load_image_weights` of the first process of torchrun, and in the others what it chose: "auto" could end in one
+    way here and in another there."""
+    chosen = [load_image_weights(model, weights) if process_rank() == 0 else ""]
+    if distributed.is_initialized():
+        distributed.broadcast_object_list(chosen)
+    if process_rank() != 0:
+        load_image_weights(model, chosen[0] if weights == "auto" else weights)
+    return chosen[0]
 
 
 def _batches_of_splits(

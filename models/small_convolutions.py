@@ -16,8 +16,8 @@ MOST_PIXELS = 16  # of a convolution's output
 
 
 class SmallConvolutions(TorchFunctionMode):
-    """While it is entered, `conv2d` with at most 16 pixels of output is a matrix product. Models and their weights stay
-    as they are."""
+    """While it is entered, the convolutions of `nn.Conv2d` with at most 16 pixels of output are matrix products, those
+    in groups or dilated apart. Models and their weights stay as they are."""
 
     def __torch_function__(self, function, types, arguments=(), options=None):
         options = options or {}
@@ -39,7 +39,7 @@ def _convolution(image: Tensor, weight: Tensor, bias=None, stride=1, padding=0, 
         return F.conv2d(image, weight, bias, stride, padding, dilation, groups)
     sizes = zip(image.shape[2:], weight.shape[2:], stride, padding, strict=True)
     height, width = ((size + 2 * border - kernel) // step + 1 for size, kernel, step, border in sizes)
-    if not 0 < height * width <= MOST_PIXELS:
+    if min(height, width) < 1 or height * width > MOST_PIXELS:
         return F.conv2d(image, weight, bias, stride, padding, dilation, groups)
     pixels = image.permute(0, 2, 3, 1)  # (N, H, W, C), as channels_last lies in memory
     if any(padding):

@@ -42,15 +42,22 @@ class Recipe:
     warm_up: float = 0.3  # share of the steps in which the rate rises
     label_smoothing: float = 0.0
     average_decay: float = 0.0  # of the moving average of the weights; 0: none
-    clip_norm: float = 0.0  # largest norm of the gradients; 0: any
     patience: int = 0  # epochs without a better validation score before training ends; 0: never early
     options: dict[str, float] = field(default_factory=dict)  # of the network's own augmentation
 
 
 def pick_device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU; under torchrun each process gets a GPU of its own."""
+    """CUDA, else Apple's MPS, else the CPU; under torchrun each process gets a GPU of its own.
+
+    Raises UserError when there are more processes than GPUs.
+    """
     if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if number >= there:
+            raise UserError(
+                f"process {number + 1} of this machine has no GPU: give --nproc_per_node={there} to torchrun."
+            )
+        return torch.device("cuda", number)
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -120,7 +127,6 @@ def train_one_epoch(
     device: torch.device,
     *,
     label_smoothing: float = 0.0,
-    clip_norm: float = 0.0,
     average: WeightAverage | None = None,
     epoch: int = 1,
 ) -> dict[str, float]:
@@ -128,7 +134,8 @@ def train_one_epoch(
 
     A batch of one is left out where batch normalisation learns, which needs two.
 
-    Raises UserError at the first loss that is not a number, before it reaches the weights, and when memory runs out.
+    Raises UserError at the first loss that is not a number, before it reaches the weights, when memory runs out, and
+    when every batch was one of one.
     """
     start = time.perf_counter()
     model.train()
@@ -139,7 +146,7 @@ def train_one_epoch(
     for step, (inputs, labels) in enumerate(batches, start=1):
         if not (normalises and len(labels) == 1):
             inputs, labels = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-            with memory_advice(len(labels)):
+            with memory_advice(len(labels) * process_share()[1]):
                 optimizer.zero_grad()
                 with autocast(device), small_convolutions(device):
                     logits = model(inputs).float()
@@ -150,8 +157,6 @@ def train_one_epoch(
                         "lower the learning rate or look at the data."
                     )
                 loss.backward()
-                if clip_norm:
-                    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
                 optimizer.step()
             if average is not None:
                 average.update(plain)
@@ -162,9 +167,11 @@ def train_one_epoch(
                     predicted, labels = plain.main_of_leaf[predicted], plain.main_of_leaf[labels]
                 totals += torch.stack([loss * len(labels), (predicted == labels).sum()])
             examples += len(labels)
-        if scheduler is not None:
+        if scheduler is not None and examples:
             scheduler.step()
-    loss, accuracy = (totals / max(examples, 1)).tolist()
+    if not examples:
+        raise UserError("batch normalisation needs two photos in each process's batch: give a larger --batch-size.")
+    loss, accuracy = (totals / examples).tolist()
     return {"loss": loss, "accuracy": accuracy, "examples": examples, "seconds": time.perf_counter() - start}
 
 
@@ -316,7 +323,6 @@ class _Run:
             self.scheduler,
             self.device,
             label_smoothing=self.recipe.label_smoothing,
-            clip_norm=self.recipe.clip_norm,
             average=self.average,
             epoch=len(self.history) + 1,
         )
@@ -364,12 +370,14 @@ class _Run:
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
         }
-        save_checkpoint(last, self.model, **about, training=training)
         model, weights = self.model, self.best_weights
         if isinstance(model, LeafCategories):  # the layer for the leaves has served its purpose
             own = {name for name in weights if name.startswith("model.")}
             model, weights = model.model, {name.removeprefix("model."): weights[name] for name in own}
-        save_checkpoint(best, model, **about, weights=weights)
+        save_checkpoint(
+            best, model, **about, weights=weights
+        )  # first: after a kill in between, resuming writes it anew
+        save_checkpoint(last, self.model, **about, training=training)
 
     def resume(self, path: Path) -> None:
         checkpoint = load_checkpoint(path, self.model, self.labels, self.device)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from data_folder import UserError
 from models import CombinedModel, ImageModel, TextModel
 from models.fusion import combined_model, fit_combined_model
 from models.image_model import evaluation_transform
@@ -100,6 +101,12 @@ def test_a_class_without_a_product_and_few_products_are_no_obstacle():
     labels = np.minimum(labels, 3)
     fusion = fit_combined_model(text, image, labels, ["one", "two"] * 6)
     assert fusion.weight.shape == (CLASSES, 2 * CLASSES) and np.isfinite(fusion.out_of_fold).all()
+
+
+def test_one_description_alone_is_one_sentence():
+    text, image, labels = branches(12, seed=5)
+    with pytest.raises(UserError, match=r"^CombinedModel needs two different descriptions [^\n]*\.$"):
+        fit_combined_model(text, image, labels, ["one"] * 12)
 
 
 def test_the_network_says_what_the_fit_said(fusion):

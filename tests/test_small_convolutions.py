@@ -74,9 +74,10 @@ def test_other_convolutions_stay_as_they_are(layer, size, monkeypatch):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
 
 
-def test_an_image_too_small_for_the_kernel_is_refused_as_ever():
+@pytest.mark.parametrize("side", [1, 2])
+def test_an_image_too_small_for_the_kernel_is_refused_as_ever(side):
     with SmallConvolutions(), pytest.raises(RuntimeError, match=r"[Kk]ernel"):
-        nn.Conv2d(1, 1, 3)(torch.zeros(1, 1, 2, 2))
+        nn.Conv2d(1, 1, 3)(torch.zeros(1, 1, side, side))
 
 
 def test_an_image_model_says_the_same():

@@ -14,7 +14,6 @@ from conftest import ROOT
 
 from data_folder import UserError
 from models import text_model
-from models.product_dataset import load_text_embeddings
 from models.text_model import ENCODER_SHA256, TextEncoder, cached_embeddings
 
 TEXTS = (
@@ -151,8 +150,11 @@ def test_half_a_row_at_the_end_of_a_file_is_cut_off(encoder, tmp_path, torn):
 
 def test_a_killed_run_is_gone_on_with(encoder, tmp_path):
     texts = [f"Box number {number} of {number % 17} tiles" for number in range(2000)]
-    code = f"from models.product_dataset import load_text_embeddings as l; l({str(tmp_path)!r}, {texts!r})"
-    hashes = tmp_path / "embeddings" / encoder.key / "texts.sha256"
+    code = (
+        "from pathlib import Path; from models.text_model import TextEncoder, cached_embeddings as c; "
+        f"c(Path({str(tmp_path)!r}), {texts!r}, TextEncoder())"
+    )
+    hashes = tmp_path / encoder.key / "texts.sha256"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while not (hashes.exists() and hashes.stat().st_size):
@@ -163,7 +165,7 @@ def test_a_killed_run_is_gone_on_with(encoder, tmp_path):
     kept = hashes.read_bytes()
     done = len(kept) // 32
     assert 0 < done < len(texts)
-    embeddings = load_text_embeddings(tmp_path, texts[:done] + texts[-200:])
+    embeddings = cached_embeddings(tmp_path, texts[:done] + texts[-200:], TextEncoder())
     assert hashes.read_bytes().startswith(kept)
     for position in (0, done, len(embeddings) - 1):
         text = (texts[:done] + texts[-200:])[position]

@@ -72,6 +72,26 @@ def test_combined_out_of_earlier_checkpoints(folder, trained):
     assert {row["model"] for row in rows} == {"CombinedModel"}
 
 
+def test_a_branch_with_other_inputs_is_not_combined(folder, trained, monkeypatch):
+    shutil.copytree(trained / "checkpoints", folder / "checkpoints")
+    combined = folder / "checkpoints" / "combined_model_best.pt"
+    before = combined.stat().st_mtime_ns
+    for branch, setting, value in (("image", "image_size", 48), ("text", "encoder", "bert-base-uncased")):
+        path = folder / "checkpoints" / f"{branch}_model_best.pt"
+        checkpoint = torch.load(path, weights_only=True)
+        other = checkpoint | {"configuration": checkpoint["configuration"] | {setting: value}}
+        torch.save(other, path)
+        said = run_inside(monkeypatch, folder, "--models", "combined")
+        assert f"{branch}_model_best.pt was trained with {setting.replace('_', ' ')} {value}, not " in said
+        torch.save(checkpoint, path)
+    assert combined.stat().st_mtime_ns == before
+
+
+def test_batches_that_the_processes_cannot_share_are_refused(folder, monkeypatch):
+    monkeypatch.setattr("train_models.process_share", lambda: (0, 3))
+    assert "shared equally by 3 processes" in run_inside(monkeypatch, folder, "--models", "text")
+
+
 def run_inside(monkeypatch, folder: Path, *arguments: object) -> str:
     """What the command says when it fails; in this process, which has torch already."""
     import train_models
@@ -112,4 +132,7 @@ def test_faults_are_one_sentence_and_leave_the_checkpoints_as_they_are(folder, t
 def test_wrong_arguments(monkeypatch, capsys, tmp_path):
     assert run_inside(monkeypatch, tmp_path, "--models", "sound") == "2"
     assert run_inside(monkeypatch, tmp_path, "--epochs", 0) == "2"
+    assert run_inside(monkeypatch, tmp_path, "--seed", -1) == "2"
+    assert run_inside(monkeypatch, tmp_path, "--seed", 2**32) == "2"
+    assert run_inside(monkeypatch, tmp_path, "--patience", 0) == "2"
     capsys.readouterr()

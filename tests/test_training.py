@@ -9,7 +9,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from data_folder import UserError
-from models import ImageModel
+from models import ImageModel, training
+from models.checkpoints import load_checkpoint
 from models.image_model import evaluation_transform, load_image_weights, train_transform
 from models.product_dataset import Batches
 from models.training import Recipe, WeightAverage, evaluate, fit, pick_device, train_one_epoch
@@ -67,7 +68,7 @@ def photo_model() -> ImageModel:
 
 def test_fit_learns_and_tells_of_every_epoch():
     model = small_model()
-    history = fitted(model, replace(RECIPE, epochs=6, label_smoothing=0.1, clip_norm=1.0))
+    history = fitted(model, replace(RECIPE, epochs=6, label_smoothing=0.1))
     assert len(history) == 6
     names = {"train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate", "seconds"}
     assert all(epoch.keys() == names for epoch in history)
@@ -178,6 +179,19 @@ def test_out_of_memory_advises_a_batch_size():
         evaluate(Greedy(), batches(batch_size=1), CPU)
 
 
+def test_memory_that_runs_out_while_a_batch_is_made():
+    def greedy(inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    with pytest.raises(UserError, match=r"batches of 8: give --batch-size 4\.$"):
+        fitted(small_model(), train=batches(transform=greedy))
+
+
+def test_batches_of_one_alone_are_refused_where_they_teach_nothing():
+    with pytest.raises(UserError, match=r"needs two photos .* larger --batch-size\.$"):
+        fitted(photo_model(), train=photo_batches(3, batch_size=1), validation=photo_batches(3, training=False))
+
+
 def test_a_last_batch_of_one():
     model = small_model()
     fitted(model, train=batches(count=9, shuffle=True))
@@ -264,6 +278,30 @@ def test_a_finished_training_resumes_to_itself(tmp_path):
     assert same(first, second)
 
 
+def test_a_kill_between_the_two_checkpoints_leaves_no_best_that_is_too_old(tmp_path, monkeypatch):
+    paths = (tmp_path / "last.pt", tmp_path / "best.pt")
+    recipe = replace(RECIPE, learning_rate=0.005)  # slow enough for every epoch to be the best
+    straight = small_model()
+    fitted(straight, recipe)
+    save = training.save_checkpoint
+    written = []
+
+    def killed(path, *arguments, **options):
+        if len(written) == 5:  # the second file of the third epoch, which is the last
+            raise KeyboardInterrupt
+        written.append(path)
+        save(path, *arguments, **options)
+
+    monkeypatch.setattr(training, "save_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(small_model(), recipe, checkpoints=paths, checkpoint_seconds=0)
+    monkeypatch.setattr(training, "save_checkpoint", save)
+    fitted(small_model(), recipe, checkpoints=paths, resume=True)
+    best = small_model()
+    load_checkpoint(paths[1], best, LABELS)
+    assert same(best, straight)
+
+
 def test_resuming_with_other_settings_is_refused(tmp_path):
     paths = (tmp_path / "last.pt", tmp_path / "best.pt")
     fitted(small_model(), checkpoints=paths, configuration={"seed": 7})
@@ -283,6 +321,16 @@ def test_learning_curves_for_tensorboard(tmp_path):
     fitted(small_model(), log_dir=tmp_path / "logs")
     (log,) = (tmp_path / "logs").iterdir()
     assert b"validation_accuracy" in log.read_bytes()
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert pick_device() == torch.device("cuda", 1)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match=r"process 3 of this machine has no GPU: give --nproc_per_node=2"):
+        pick_device()
 
 
 def test_the_device_can_multiply():
