@@ -51,16 +51,32 @@ MODELS = ("text", "image", "combined")
 
 def parse_arguments() -> argparse.Namespace:
     parser = argument_parser("Train TextModel, ImageModel and CombinedModel on the listings of a data folder.")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="which to train")
-    parser.add_argument("--epochs", type=positive_int, help="of the text and the image model, instead of the recipe's")
-    parser.add_argument("--batch-size", type=positive_int, help="of all processes together, instead of the recipe's")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=MODELS,
+        default=list(MODELS),
+        help="which to train; combined alone takes the other two from earlier checkpoints",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=positive_int,
+        help=f"instead of {TEXT_RECIPE.epochs} of TextModel and {IMAGE_RECIPE.epochs} of ImageModel",
+    )
+    parser.add_argument(
+        "--batch-size", type=positive_int, help=f"of all processes together, instead of {TEXT_RECIPE.batch_size}"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoints")
     parser.add_argument(
         "--image-weights", default="auto", help="imagenet, none, auto (imagenet if at hand within 10 s), or a file"
     )
     parser.add_argument("--image-size", type=positive_int, default=64, help="side of the clean photos in pixels")
     parser.add_argument("--seed", type=seed_number, default=7, help="of all random numbers")
-    parser.add_argument("--patience", type=positive_int, help="end after so many epochs without a better validation")
+    parser.add_argument(
+        "--patience",
+        type=positive_int,
+        help="end after so many epochs without a better validation accuracy (default: never)",
+    )
     parser.add_argument(
         "--checkpoint-seconds", type=float, default=60, help="how often to save, at the end of an epoch"
     )
@@ -156,11 +172,11 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
                 f"batches of {recipe.batch_size} cannot be shared equally by {process_share()[1]} processes: "
                 "give a --batch-size that can."
             )
-    if wanted & {"text", "combined"}:
-        texts = load_texts(arguments.data_dir, products, device=device)
     if wanted & {"image", "combined"}:
         photos = load_photos(arguments.data_dir, products, arguments.image_size)
         print(f"{len(photos):,} photos of {arguments.image_size} pixels.")
+    if wanted & {"text", "combined"}:
+        texts = load_texts(arguments.data_dir, products, device=device)
     if "text" in wanted:
         print("TextModel")
         log_dir = arguments.log_dir and arguments.log_dir / "text"

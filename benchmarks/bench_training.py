@@ -44,6 +44,7 @@ from models.image_model import (
     evaluation_transform,
     train_transform,
 )
+from models.leaf_categories import LeafCategories, leaf_labels
 from models.product_dataset import (
     Batches,
     Photos,
@@ -236,18 +237,23 @@ def accuracy_of_both_ways(
     codes = codes[photos.product_rows]
     train, held_out = (photos_of_split(photos, products, split) for split in ("train", "validation"))
     train = train[:photos_used]
+    leaves, main_of_leaf = leaf_labels(products["category"].iloc[photos.product_rows[train]], codes[train])
     validation = Batches(photos.pixels, held_out, codes[held_out], 256, transform=evaluation_transform)
     compare(
-        "ImageModel from scratch",
+        "ImageModel from scratch, by photo",
         replace(IMAGE_RECIPE, epochs=image_epochs, average_decay=0.0),
-        lambda: ImageModel(classes, frozen_tensors=0),
-        DataLoader(
-            ProductsOneByOne([paths[row] for row in train], codes[train], []), IMAGE_RECIPE.batch_size, shuffle=True
-        ),
-        Batches(photos.pixels, train, codes[train], IMAGE_RECIPE.batch_size, shuffle=True, transform=train_transform),
+        lambda: LeafCategories(image_model_from_scratch(classes), main_of_leaf),
+        DataLoader(ProductsOneByOne([paths[row] for row in train], leaves, []), IMAGE_RECIPE.batch_size, shuffle=True),
+        Batches(photos.pixels, train, leaves, IMAGE_RECIPE.batch_size, shuffle=True, transform=train_transform),
         validation,
         validation,
     )
+
+
+def image_model_from_scratch(classes: int) -> ImageModel:
+    model = ImageModel(classes)
+    model.start_from_scratch()
+    return model
 
 
 def compare(name, recipe, make_model, plain_batches, our_batches, plain_validation, our_validation) -> None:
@@ -330,7 +336,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=positive_int, default=64)
     parser.add_argument("--accuracy", action="store_true", help="also train both ways with three seeds")
     parser.add_argument("--accuracy-photos", type=positive_int, default=1500, help="how many photos of train that uses")
-    parser.add_argument("--accuracy-epochs", type=positive_int, default=12, help="how long ImageModel learns there")
+    parser.add_argument("--accuracy-epochs", type=positive_int, default=10, help="how long ImageModel learns there")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     products = load_products(arguments.data_dir)

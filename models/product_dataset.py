@@ -99,7 +99,9 @@ def load_photos(data_dir: str | Path, products: pd.DataFrame, image_size: int = 
     folder = DataFolder(data_dir)
     directory = folder.clean_images(image_size)
     if not directory.is_dir():
-        raise UserError(f"{directory} is missing: run clean_images.py --size {image_size} first.")
+        raise UserError(
+            f"{directory} is missing: run clean_images.py --size {image_size} --data-dir {folder.path} first."
+        )
     table = read_table(folder.images_table, "download_products_table.py", ("id", "product_id"))
     kept_id = read_json(folder.duplicates, "clean_tabular_data.py")
     table = table.dropna(subset=["id", "product_id"]).drop_duplicates("id")
