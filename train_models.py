@@ -142,9 +142,9 @@ def earlier(folder: DataFolder, name: str, categories: list[str], setting: str, 
 
 def result_rows(model: str, logits: np.ndarray, products: pd.DataFrame, seconds: float, seed: int) -> list[dict]:
     """Accuracy and macro-F1 of one model by product; rows of NaN in `logits` (N, C) are products it cannot judge, which
-    count with the mean of the others."""
-    known = ~np.isnan(logits).any(axis=1)
-    predictions = np.where(known[:, None], logits, logits[known].mean(axis=0)).argmax(axis=1)
+    count with the mean of the validation split, as in CombinedModel."""
+    mean = np.nanmean(logits[rows_of_split(products, "validation")], axis=0)
+    predictions = np.where(np.isnan(logits), mean, logits).argmax(axis=1)
     rows = baselines.result_rows(model, products, predictions, seconds, seed=seed)
     if not rows:
         print(f"{model} is not evaluated: a split has no listing.")

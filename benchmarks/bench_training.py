@@ -160,7 +160,9 @@ def without_small_convolutions(way: Callable[[], object]) -> Callable[[], object
     return plainly
 
 
-def bench_image(photos: Photos, paths: list[Path], labels: np.ndarray, classes: int, rounds: int) -> None:
+def bench_image(
+    photos: Photos, paths: list[Path], labels: np.ndarray, classes: int, rounds: int, compiled: bool
+) -> None:
     """Weights are random in both; how fast an epoch is does not depend on them."""
     cpu = torch.device("cpu")
     rows = np.arange(len(paths))
@@ -175,6 +177,10 @@ def bench_image(photos: Photos, paths: list[Path], labels: np.ndarray, classes: 
         ),
         "decoded once, frozen prefix (transfer)": epoch_of_ours(ImageModel(classes), batches, cpu),
     }
+    if compiled:
+        ways["all gradients, torch.compile without SmallConvolutions"] = without_small_convolutions(
+            epoch_of_ours(torch.compile(ImageModel(classes, 0)), batches, cpu)
+        )
     report(f"ImageModel epoch at {photos.pixels.shape[1]} pixels, photos", len(rows), in_turn(ways, rounds))
 
 
@@ -183,7 +189,7 @@ def bench_combined(
 ) -> None:
     """Ours is what `train_combined_model` does: the outputs of both branches, once, then the fit of the last layer on
     them, from the choice of its strength by cross-validation to the end. It takes the place of all epochs of the other
-    way; the ratio is that to one. The last way is an epoch of the plain kind on outputs that are there."""
+    way; the ratio is that to one."""
     cpu = torch.device("cpu")
     plain, ours = CombinedModel(num_classes=classes), CombinedModel(num_classes=classes)
     plain.requires_grad_(True)
@@ -200,17 +206,11 @@ def bench_combined(
         def last_layer() -> None:
             fit_combined_model(outputs["text"], outputs["photo"], labels, texts)
 
-        def epoch_on_outputs() -> None:
-            both = np.concatenate([outputs["text"], outputs["photo"]], axis=1)  # (N, 2C)
-            ready = TensorDataset(torch.from_numpy(both), torch.from_numpy(labels))
-            plain_epoch(ours.fusion, DataLoader(ready, BATCH_SIZE, shuffle=True))
-
         ways = {
             "decoded and embedded each time, float32, all gradients": lambda: plain_epoch(plain, loader),
             "outputs of the branches": branches,
             "outputs of the branches and the whole fit of the last layer": lambda: (branches(), last_layer()),
             "the whole fit alone, on outputs that are there": last_layer,
-            "one epoch of the last layer on outputs that are there": epoch_on_outputs,
         }
         report("CombinedModel epoch, products", len(texts), in_turn(ways, rounds))
 
@@ -334,6 +334,7 @@ def main() -> None:
     parser.add_argument("--products", type=positive_int, default=200, help="how many products, one photo each")
     parser.add_argument("--rounds", type=positive_int, default=2)
     parser.add_argument("--image-size", type=positive_int, default=64)
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile, which needs a C++ compiler")
     parser.add_argument("--accuracy", action="store_true", help="also train both ways with three seeds")
     parser.add_argument("--accuracy-photos", type=positive_int, default=1500, help="how many photos of train that uses")
     parser.add_argument("--accuracy-epochs", type=positive_int, default=10, help="how long ImageModel learns there")
@@ -355,7 +356,7 @@ def main() -> None:
     cpu = torch.device("cpu")
     print(f"{environment()['words']}; bfloat16 instructions: {'yes' if has_fast_bfloat16(cpu) else 'no'}")
     bench_text(texts, arguments.rounds)
-    bench_image(few, few_paths, labels, classes, arguments.rounds)
+    bench_image(few, few_paths, labels, classes, arguments.rounds, arguments.compile)
     bench_combined(few, few_paths, labels, texts, classes, arguments.rounds)
     if arguments.accuracy:
         accuracy_of_both_ways(photos, paths, products, classes, arguments.accuracy_photos, arguments.accuracy_epochs)

@@ -139,7 +139,7 @@ def train_image_model(
     torch.manual_seed(seed)
     device = device or pick_device()
     model = ImageModel(len(categories))
-    weights = _agreed_image_weights(model, image_weights)
+    weights = agreed_image_weights(model, image_weights)
     train, validation, main_of_leaf = _batches_of_splits(
         photos, photos.pixels, products, recipe, (train_transform, evaluation_transform), device
     )
@@ -251,7 +251,7 @@ def image_parameter_groups(learner: LeafCategories, recipe: Recipe, pretrained: 
     ]
 
 
-def _agreed_image_weights(model: ImageModel, weights: str | Path) -> str:
+def agreed_image_weights(model: ImageModel, weights: str | Path) -> str:
     """`load_image_weights` of the first process of torchrun, and in the others what it chose: "auto" could end in one
     way here and in another there."""
     chosen = [load_image_weights(model, weights) if process_rank() == 0 else ""]

@@ -1,7 +1,7 @@
 """Convolutions over few pixels as matrix products: faster in training on a CPU that multiplies bfloat16 numbers.
 
 The last stages of a ResNet see 4 x 4 and 2 x 2 pixels of a photo of 64. There oneDNN's gradient of a convolution takes
-three to five times as long as the same sums written as a matrix product; over more pixels, and in float32, it is the
+longer than the same sums written as a matrix product; over more pixels, in float32 and without gradients it is the
 faster way (`benchmarks/bench_training.py` measures an epoch with and without).
 """
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ import torch
 from torch import distributed, multiprocessing, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
+from torchvision.models import resnet50
 from trained_folder import trained_by_two_processes
 
-from models import CombinedModel, ImageModel, TextModel
+from data_folder import UserError
+from models import CombinedModel, ImageModel, TextModel, image_model
 from models.checkpoints import load_checkpoint
 from models.product_dataset import Batches
+from models.recipes import agreed_image_weights
 
 BATCH = 8
 
@@ -50,11 +54,39 @@ def one_of_two(rank: int, port: int) -> None:
     distributed.destroy_process_group()
 
 
-def test_two_processes_have_the_gradients_of_one():
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(one_of_two, (port,), nprocs=2)
+        return free.getsockname()[1]
+
+
+def test_two_processes_have_the_gradients_of_one():
+    multiprocessing.spawn(one_of_two, (free_port(),), nprocs=2)
+
+
+def one_with_weights_and_one_without(rank: int, port: int, folder: Path, having: int) -> None:
+    torch.hub.set_dir(folder / str(rank))
+    image_model.IMAGENET_URL = "http://127.0.0.1:9/resnet50-0.pth"  # nothing listens there
+    if rank == having:
+        cache = folder / str(rank) / "checkpoints"
+        cache.mkdir(parents=True)
+        torch.save(resnet50().state_dict(), cache / "resnet50-0.pth")
+    distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    model = ImageModel(3)
+    if having == 1:  # the second has what the first could not get, and does without
+        assert agreed_image_weights(model, "auto") == "none"
+        assert model.frozen_parameters() == 0
+    elif rank == 0:
+        assert agreed_image_weights(model, "auto") == "imagenet"
+    else:  # better one sentence than two networks of which one is frozen
+        with pytest.raises(UserError, match="the ImageNet weights cannot be downloaded"):
+            agreed_image_weights(model, "auto")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("having", [0, 1])
+def test_processes_agree_on_image_weights(having, tmp_path):
+    multiprocessing.spawn(one_with_weights_and_one_without, (free_port(), tmp_path, having), nprocs=2)
 
 
 @pytest.mark.parametrize(("count", "batches"), [(16, 2), (17, 2), (18, 3), (1, 0)])
