@@ -12,8 +12,7 @@ TABLES = $(DATA_DIR)/products_table.json
 CLEAN_TABLE = $(DATA_DIR)/products_table_clean.json
 CLEAN_IMAGES = $(DATA_DIR)/clean_images_64/manifest.json
 SAMPLE = data/sample/marketplace.db
-MODULES = $(wildcard models/*.py)
-SHARED = data_folder.py listing_text.py gazetteer.py
+MODULES = $(wildcard marketplace/*.py evaluation/*.py shallow/*.py models/*.py ranking/*.py)
 ifeq ($(DATA_DIR),data/sample)
 SOURCE = $(SAMPLE)
 endif
@@ -25,7 +24,7 @@ help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 run: $(COPIES) ## set up, then data scripts and notebooks on DATA_DIR, and one table of results
-	@$(BIN)/python -m models.evaluation --data-dir $(DATA_DIR)
+	@$(BIN)/python -m evaluation.results --data-dir $(DATA_DIR)
 
 test: .venv/test-installed ## set up, then ruff and pytest
 	$(BIN)/ruff check
@@ -58,8 +57,8 @@ clean: ## remove everything made from DATA_DIR's raw data (the sample's raw data
 	$(BIN)/pip install --quiet --requirement requirements-test.txt
 	@touch $@
 
-$(SAMPLE): $(wildcard data/sample/*.py) | .venv/installed
-	$(BIN)/python data/sample/prepare.py --force
+$(SAMPLE): $(wildcard sample_marketplace/*.py) | .venv/installed
+	$(BIN)/python make_sample_marketplace.py --force
 
 # The data scripts know themselves what is already done, so they are always asked (FORCE); what they leave untouched
 # makes nothing after them stale.
@@ -67,7 +66,7 @@ $(TABLES): $(SOURCE) FORCE | .venv/installed
 	$(BIN)/python download_products_table.py --data-dir $(DATA_DIR)
 	$(if $(SOURCE),,$(BIN)/python download_images.py --data-dir $(DATA_DIR))
 
-$(CLEAN_TABLE): $(TABLES) clean_tabular_data.py $(SHARED)
+$(CLEAN_TABLE): $(TABLES) clean_tabular_data.py $(wildcard marketplace/*.py)
 	$(BIN)/python clean_tabular_data.py --data-dir $(DATA_DIR)
 
 $(CLEAN_IMAGES): $(TABLES) FORCE

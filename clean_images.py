@@ -14,19 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from data_folder import (
-    DataFolder,
-    UserError,
-    argument_parser,
-    positive_int,
-    print_report,
-    progress_bar,
-    run,
-    write_json,
-    write_whole,
-)
-from photo_cleaning import PARTIAL_SUFFIX, Cleaned
-from photo_workers import Chunk, Results, Work, default_workers, on_cluster, on_this_machine
+from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar, run
+from marketplace.data_folder import DataFolder, UserError, write_json, write_whole
+from marketplace.photo_cleaning import Cleaned
+from marketplace.photo_workers import Chunk, CleaningJob, Results, default_workers, on_cluster, on_this_machine
 
 MANIFEST_VERSION = 1  # raise it when the same photo would come out otherwise: all photos are then done again
 CHUNK_PHOTOS = 32
@@ -109,12 +100,6 @@ def stat_outputs(outputs: Path) -> dict[str, tuple[int, int]]:
     return {name: (status.st_size, status.st_mtime_ns) for name, status in found.items()}
 
 
-def remove_partial_files(outputs: Path) -> None:
-    """Remove what killed workers, of this run or another, left half-written."""
-    for path in outputs.glob(f".*{PARTIAL_SUFFIX}"):
-        path.unlink(missing_ok=True)
-
-
 def already_clean(photos: Photos, manifest: dict[str, Entry], present: dict[str, tuple[int, int]]) -> dict[str, Entry]:
     """Entries of the photos whose source and output both have the size and the time that the manifest tells."""
     clean = {}
@@ -175,7 +160,7 @@ class Progress:
         self.next_save = now + max(SAVE_SECONDS, 20 * (now - start))
 
 
-def clean_folder(images: Path, folder: DataFolder, size: int, results_of: Callable[[Work], Results]) -> dict:
+def clean_folder(images: Path, folder: DataFolder, size: int, results_of: Callable[[CleaningJob], Results]) -> dict:
     """Bring the folder of clean photos up to date with `images`; returns the report, which it also writes.
 
     `results_of` says who does the work: `on_this_machine` or `on_cluster`. Raises UserError when there is nothing to
@@ -187,7 +172,6 @@ def clean_folder(images: Path, folder: DataFolder, size: int, results_of: Callab
     if outputs.resolve() == images.resolve():
         raise UserError(f"{images} holds photos that are clean already: name the folder of the raw ones with --images.")
     outputs.mkdir(parents=True, exist_ok=True)
-    remove_partial_files(outputs)
     manifest = read_manifest(manifest_path, size)
     present = stat_outputs(outputs)
     gone = [name for name in manifest if name in present and name not in photos]
@@ -203,7 +187,7 @@ def clean_folder(images: Path, folder: DataFolder, size: int, results_of: Callab
     progress.changed = clean.keys() != manifest.keys()
     try:
         if chunks:
-            work = Work(images, outputs, size, chunks)
+            work = CleaningJob(images, outputs, size, chunks)
             with results_of(work) as results, progress_bar(len(photos) - skipped, "cleaning photos") as bar:
                 for result in results:
                     for photo in result:
@@ -214,7 +198,6 @@ def clean_folder(images: Path, folder: DataFolder, size: int, results_of: Callab
         print(f"of {found} photos {progress.cleaned} cleaned now, {skipped} clean before", file=sys.stderr)
         raise
     finally:
-        remove_partial_files(outputs)
         progress.save()
 
     report = {
@@ -246,7 +229,7 @@ def main() -> None:
         parser.error(f"argument --size: {arguments.size} is above {MAX_SIZE}")
     folder = DataFolder(arguments.data_dir)
 
-    def results_of(work: Work) -> Results:
+    def results_of(work: CleaningJob) -> Results:
         if arguments.scheduler:
             return on_cluster(work, arguments.scheduler)
         return on_this_machine(work, arguments.workers)

@@ -19,20 +19,18 @@ from typing import Any
 
 import pandas as pd
 
-from data_folder import (
+from marketplace.command_line import argument_parser, print_report, run
+from marketplace.data_folder import (
     CLEAN_COLUMNS,
     DataFolder,
     UserError,
-    argument_parser,
-    print_report,
     read_table,
-    run,
     write_json,
     write_table,
     write_whole,
 )
-from gazetteer import RULES, Gazetteer, distance_km
-from listing_text import (
+from marketplace.gazetteer import RULES, Gazetteer, distance_km
+from marketplace.listing_text import (
     clean_description,
     clean_line,
     clean_product_name,

@@ -21,19 +21,8 @@ import pandas as pd
 import requests
 import urllib3
 
-from data_folder import (
-    PARTIAL_SUFFIX,
-    DataFolder,
-    UserError,
-    argument_parser,
-    positive_int,
-    print_report,
-    progress_bar,
-    read_table,
-    run,
-    write_json,
-    write_whole,
-)
+from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar, run
+from marketplace.data_folder import DataFolder, UserError, read_table, write_json, write_whole
 
 MAX_BYTES = 20_000_000
 MAX_REDIRECTS = 5
@@ -208,7 +197,7 @@ def fetch_all(
             return image_id, error.reason, 0
         hosts.note(host, None)
         if not stopping.is_set():
-            with write_whole(images / f"{image_id}.jpg") as partial:
+            with write_whole(images / f"{image_id}.jpg", flush=False) as partial:
                 partial.write_bytes(content)
         return image_id, None, len(content)
 
@@ -265,7 +254,7 @@ def complain(report: dict) -> None:
     advice = {
         UNREACHABLE: "check the network, then run the command again",
         SILENT: "check the network, then run the command again",
-        NO_SUCH_HOST: "the sample's links lead nowhere, run python data/sample/prepare.py for its photos",
+        NO_SUCH_HOST: "the sample's links lead nowhere, run python make_sample_marketplace.py for its photos",
     }.get(reason, "look at bucket_link in the images table")
     raise UserError(f"no photo could be fetched ({reason}): {advice}.")
 
@@ -292,8 +281,6 @@ def main() -> None:
     if not links:
         print(f"nothing to fetch: {folder.images} has every photo that the table links to")
     folder.images.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.images.glob(f".*{PARTIAL_SUFFIX}"):
-        leftover.unlink()  # of a run that was killed
 
     report = {
         "rows of the table": len(table),

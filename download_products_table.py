@@ -19,8 +19,9 @@ from typing import Any
 import psycopg2.extensions
 import sqlalchemy
 
-from data_folder import DataFolder, UserError, argument_parser, progress_bar, run, write_json, write_whole
-from database_source import DATABASE_ERRORS, explain, find_source, make_engine
+from marketplace.command_line import argument_parser, progress_bar, run
+from marketplace.data_folder import DataFolder, UserError, write_json, write_whole
+from marketplace.database_source import DATABASE_ERRORS, explain, find_source, make_engine
 
 COLUMNS = {
     "products": (

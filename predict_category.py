@@ -17,14 +17,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from data_folder import DataFolder, UserError, argument_parser, check_data_folder, positive_int, run, sentence
-from listing_text import clean_description
+from marketplace.command_line import argument_parser, positive_int, run
+from marketplace.data_folder import DataFolder, UserError, check_data_folder, first_line
+from marketplace.listing_text import clean_description
+from marketplace.photo_cleaning import PhotoError, clean_photo, encoded
 from models import CombinedModel, ImageModel, TextModel
 from models.checkpoints import load_checkpoint, load_weights
+from models.device import pick_device
 from models.image_model import evaluation_transform
-from models.text_model import TextEncoder
-from models.training import pick_device
-from photo_cleaning import PhotoError, clean_photo, encoded
+from models.text_encoder import TextEncoder
 
 
 @dataclass
@@ -77,7 +78,7 @@ def read_photo(path: Path, size: int) -> np.ndarray:
     except PhotoError as error:
         raise UserError(f"the photo {path} cannot be read ({error}): give a JPEG, PNG, WebP or GIF.") from None
     except OSError as error:
-        raise UserError(f"the photo {path} cannot be opened ({sentence(error.strerror or error)}).") from None
+        raise UserError(f"the photo {path} cannot be opened ({first_line(error.strerror or error)}).") from None
     return np.asarray(Image.open(io.BytesIO(encoded(picture))))
 
 

@@ -25,12 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from data_folder import DataFolder, UserError, argument_parser, check_data_folder, positive_int, read_json, run
-from gazetteer import Gazetteer, distance_km
-from models.index_builder import open_index, query_vector
-from models.product_index import Found, ProductIndex
-from photo_cleaning import PhotoError, clean_photo
-from product_gallery import gallery_page, photo_data_url, photo_paths, write_gallery
+from marketplace.command_line import argument_parser, positive_int, run
+from marketplace.data_folder import DataFolder, UserError, check_data_folder, read_json
+from marketplace.gazetteer import Gazetteer, distance_km
+from marketplace.photo_cleaning import PhotoError, clean_photo
+from ranking.gallery import gallery_page, photo_data_url, photo_paths, write_gallery
+from ranking.index import ProductIndex, SearchResult
+from ranking.index_builder import open_index, query_vector
 
 
 def positive_number(text: str) -> float:
@@ -101,7 +102,7 @@ def allowed_listings(index: ProductIndex, chosen: argparse.Namespace, distances:
     return mask
 
 
-def result_records(index: ProductIndex, found: Found, distances: np.ndarray | None) -> list[dict[str, Any]]:
+def result_records(index: ProductIndex, found: SearchResult, distances: np.ndarray | None) -> list[dict[str, Any]]:
     """What is printed of each listing found, best first; `distance_km` only where a place was given."""
     records = []
     for rank, (row, score) in enumerate(zip(found.rows, found.scores, strict=True), start=1):
@@ -178,7 +179,11 @@ def query_photo(path: Path, size: int) -> np.ndarray:
 
 
 def gallery_of(
-    chosen: argparse.Namespace, folder: DataFolder, index: ProductIndex, found: Found, results: list[dict[str, Any]]
+    chosen: argparse.Namespace,
+    folder: DataFolder,
+    index: ProductIndex,
+    found: SearchResult,
+    results: list[dict[str, Any]],
 ) -> str:
     """The gallery page of a ranking."""
     size = index.about["image_size"]

@@ -20,31 +20,33 @@ import pandas as pd
 import torch
 from torch import distributed
 
-from data_folder import DataFolder, UserError, argument_parser, check_data_folder, positive_int, run
-from models import ImageModel, TextModel, baselines
-from models.checkpoints import load_checkpoint
-from models.evaluation import formatted, rows_table, write_results
-from models.fusion import photo_outputs, text_outputs
-from models.product_dataset import (
+from evaluation.results import formatted, result_rows, rows_table, write_results
+from marketplace.command_line import argument_parser, positive_int, run
+from marketplace.data_folder import DataFolder, UserError, check_data_folder
+from marketplace.dataset import (
     SPLITS,
     load_main_categories,
     load_photos,
     load_products,
-    load_texts,
-    mean_by_product,
+    mean_per_product,
     rows_of_split,
 )
+from models import ImageModel, TextModel
+from models.batches import load_texts, product_embeddings
+from models.checkpoints import load_checkpoint
+from models.device import gpu_name, pick_device, process_rank, rank_and_world_size
+from models.fusion import photo_outputs, text_outputs
 from models.recipes import (
     IMAGE_RECIPE,
     TEXT_RECIPE,
-    Trained,
+    TrainedModel,
     train_combined_model,
     train_image_model,
     train_text_model,
 )
-from models.soft_labels import teacher_probabilities
-from models.text_model import ENCODER
-from models.training import Recipe, pick_device, process_rank, process_share
+from models.text_encoder import ENCODER
+from models.training import Recipe
+from shallow.words import teacher_probabilities
 
 MODELS = ("text", "image", "combined")
 
@@ -95,7 +97,7 @@ def seed_number(text: str) -> int:
     return value
 
 
-def changed(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
+def with_overrides(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
     """The recipe with the epochs, the batch size and the patience of the command line."""
     return replace(
         recipe,
@@ -124,7 +126,9 @@ def process_group(device: torch.device):
         distributed.destroy_process_group()
 
 
-def earlier(folder: DataFolder, name: str, categories: list[str], setting: str, value: str | int) -> Trained:
+def load_trained_branch(
+    folder: DataFolder, name: str, categories: list[str], setting: str, value: str | int
+) -> TrainedModel:
     """A branch out of the best checkpoint of an earlier run; raises UserError when it was trained with another `value`
     of a `setting` of its inputs."""
     path = folder.checkpoints / f"{name}_model_best.pt"
@@ -137,15 +141,15 @@ def earlier(folder: DataFolder, name: str, categories: list[str], setting: str, 
             + ("give it with --image-size." if name == "image" else "train it again with --models text combined.")
         )
     print(f"{name} model: from {path.name}, validation accuracy {checkpoint['validation']['accuracy']:.1%}.")
-    return Trained(model, [], configuration["encoder" if name == "text" else "image_weights"], 0.0)
+    return TrainedModel(model, [], configuration["encoder" if name == "text" else "image_weights"], 0.0)
 
 
-def result_rows(model: str, logits: np.ndarray, products: pd.DataFrame, seconds: float, seed: int) -> list[dict]:
+def network_rows(model: str, logits: np.ndarray, products: pd.DataFrame, seconds: float, seed: int) -> list[dict]:
     """Accuracy and macro-F1 of one model by product; rows of NaN in `logits` (N, C) are products it cannot judge, which
     count with the mean of the validation split, as in CombinedModel."""
     mean = np.nanmean(logits[rows_of_split(products, "validation")], axis=0)
     predictions = np.where(np.isnan(logits), mean, logits).argmax(axis=1)
-    rows = baselines.result_rows(model, products, predictions, seconds, seed=seed)
+    rows = result_rows(model, products, predictions, seconds, seed=seed)
     if not rows:
         print(f"{model} is not evaluated: a split has no listing.")
     return rows
@@ -166,10 +170,10 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
     print(f"{len(products):,} listings in {len(categories)} categories; training on {device.type}.")
     rows = []
     text = image = None
-    for recipe in (changed(TEXT_RECIPE, arguments), changed(IMAGE_RECIPE, arguments)):
-        if recipe.batch_size % process_share()[1]:
+    for recipe in (with_overrides(TEXT_RECIPE, arguments), with_overrides(IMAGE_RECIPE, arguments)):
+        if recipe.batch_size % rank_and_world_size()[1]:
             raise UserError(
-                f"batches of {recipe.batch_size} cannot be shared equally by {process_share()[1]} processes: "
+                f"batches of {recipe.batch_size} cannot be shared equally by {rank_and_world_size()[1]} processes: "
                 "give a --batch-size that can."
             )
     if wanted & {"image", "combined"}:
@@ -184,12 +188,12 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
             products,
             texts,
             categories,
-            teacher=teacher_probabilities(products, texts),
-            recipe=changed(TEXT_RECIPE, arguments),
+            teacher=teacher_probabilities(products, product_embeddings(texts, len(products))),
+            recipe=with_overrides(TEXT_RECIPE, arguments),
             log_dir=log_dir,
             **options,
         )
-        rows += result_rows(
+        rows += network_rows(
             "TextModel", text_outputs(text.model, texts, device), products, text.seconds, arguments.seed
         )
     if "image" in wanted:
@@ -199,16 +203,16 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
             photos,
             categories,
             image_weights=arguments.image_weights,
-            recipe=changed(IMAGE_RECIPE, arguments),
+            recipe=with_overrides(IMAGE_RECIPE, arguments),
             log_dir=arguments.log_dir and arguments.log_dir / "image",
             **options,
         )
-        logits = mean_by_product(photo_outputs(image.model, photos, device), photos.product_rows, len(products))
-        rows += result_rows(f"ImageModel ({image.weights} weights)", logits, products, image.seconds, arguments.seed)
+        logits = mean_per_product(photo_outputs(image.model, photos, device), photos.product_rows, len(products))
+        rows += network_rows(f"ImageModel ({image.weights} weights)", logits, products, image.seconds, arguments.seed)
     if "combined" in wanted:
         print("CombinedModel")
-        text = text or earlier(folder, "text", categories, "encoder", ENCODER)
-        image = image or earlier(folder, "image", categories, "image_size", arguments.image_size)
+        text = text or load_trained_branch(folder, "text", categories, "encoder", ENCODER)
+        image = image or load_trained_branch(folder, "image", categories, "image_size", arguments.image_size)
         if process_rank() == 0:
             combined = train_combined_model(
                 products,
@@ -221,7 +225,7 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
                 device=device,
                 data_dir=arguments.data_dir,
             )
-            rows += result_rows("CombinedModel", combined.logits, products, combined.seconds, arguments.seed)
+            rows += network_rows("CombinedModel", combined.logits, products, combined.seconds, arguments.seed)
     if process_rank() == 0 and rows:
         write_results(
             arguments.data_dir,
@@ -236,6 +240,7 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
                 },
                 "rows": rows,
             },
+            gpu_name(device),
         )
         print(rows_table(rows).map(formatted).to_string(index=False))
 

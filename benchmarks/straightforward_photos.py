@@ -1,4 +1,4 @@
-"""The loop that one would write first for clean_images.py; bench_clean_images.py measures it, as a process too.
+"""The loop that one would write first for clean_images.py; benchmarks/clean_images.py measures it, as a process too.
 
 python benchmarks/straightforward_photos.py IMAGES OUTPUTS
 """

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data_folder import UserError, write_whole
+from marketplace.data_folder import UserError, write_whole
 
 CONTENT = {"model", "weights", "labels", "configuration", "validation"}
 

@@ -11,10 +11,11 @@ from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from data_folder import UserError
+from marketplace.data_folder import UserError
+from marketplace.dataset import Photos, mean_per_product
+from models.batches import Batches, Texts
 from models.combined_model import CombinedModel
 from models.image_model import evaluation_transform
-from models.product_dataset import Batches, Photos, Texts, mean_by_product
 from models.training import evaluate
 
 STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-6, 2))
@@ -135,11 +136,11 @@ def text_outputs(model: nn.Module, texts, device: torch.device) -> np.ndarray:
     (N, 50, 768), of the one text that it has there."""
     texts = texts if isinstance(texts, Texts) else Texts.one_each(texts)
     outputs = _outputs(model, texts.embeddings, torch.Tensor.float, device)
-    return mean_by_product(outputs, texts.product_rows, int(texts.product_rows[-1]) + 1).astype(np.float32)
+    return mean_per_product(outputs, texts.product_rows, int(texts.product_rows[-1]) + 1).astype(np.float32)
 
 
 def photo_outputs(model: nn.Module, photos: Photos, device: torch.device) -> np.ndarray:
-    """Logits (P, C) of every photo; `mean_by_product` makes those of the products of them."""
+    """Logits (P, C) of every photo; `mean_per_product` makes those of the products of them."""
     return _outputs(model, photos.pixels, evaluation_transform, device)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torchvision.models import ResNet50_Weights, resnet50
 from torchvision.models.resnet import Bottleneck
 
-from data_folder import UserError, sentence
+from marketplace.data_folder import UserError, first_line
 
 FROZEN_TENSORS = 47  # conv1 to layer2.1.bn1.weight
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue in 0 to 1, as torchvision's weights expect them
@@ -98,8 +98,8 @@ def load_image_weights(model: ImageModel, weights: str | Path) -> str:
         except OSError as error:
             if weights == "imagenet":
                 raise UserError(
-                    f"the ImageNet weights cannot be downloaded ({sentence(error)}): put {_imagenet_cache().name} from "
-                    f"{IMAGENET_URL} into {_imagenet_cache().parent}, or choose none."
+                    f"the ImageNet weights cannot be downloaded ({first_line(error)}): put {_imagenet_cache().name} "
+                    f"from {IMAGENET_URL} into {_imagenet_cache().parent}, or choose none."
                 ) from None
             model.start_from_scratch()
             print("ImageModel starts from random weights, all of them learning: no ImageNet weights within 10 seconds.")

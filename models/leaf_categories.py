@@ -52,3 +52,22 @@ def leaf_labels(categories: Sequence[str], main_codes: Sequence[int]) -> tuple[n
     paths = np.array([f"{code:09d}/{path}" for path, code in zip(categories, main_codes, strict=True)])
     leaves, labels = np.unique(paths, return_inverse=True)
     return labels.astype(np.int64), np.array([int(leaf[:9]) for leaf in leaves], np.int64)
+
+
+def soft_leaf_labels(leaves: np.ndarray, main_of_leaf: np.ndarray, teacher: np.ndarray, share: float) -> np.ndarray:
+    """Targets (N, L) float32 of a cross-entropy over leaves: 1 - `share` for the true leaf (N,) of each row, and
+    `share` for what the `teacher` (N, C) says of its main categories.
+
+    What goes to the true main category goes to the true leaf; what goes to another is spread over its leaves as they
+    are frequent.
+    """
+    rows = np.arange(len(leaves))
+    frequencies = np.bincount(leaves, minlength=len(main_of_leaf)).astype(np.float64)
+    frequencies /= np.bincount(main_of_leaf, frequencies)[main_of_leaf]
+    targets = teacher[:, main_of_leaf] * frequencies
+    true = main_of_leaf[leaves]
+    targets[main_of_leaf == true[:, None]] = 0
+    targets[rows, leaves] = teacher[rows, true]
+    targets *= share / targets.sum(axis=1, keepdims=True)
+    targets[rows, leaves] += 1 - share
+    return targets.astype(np.float32)

@@ -12,16 +12,19 @@ import pandas as pd
 import torch
 from torch import Tensor, distributed, nn
 
-from data_folder import DataFolder
+from evaluation.metrics import accuracy, fit_temperature
+from marketplace.data_folder import DataFolder
+from marketplace.dataset import Photos, examples_of_split, mean_per_product, rows_of_split
+from models.batches import Batches, Texts
+from models.checkpoints import save_checkpoint
 from models.combined_model import CombinedModel
-from models.evaluation import accuracy, fit_temperature
+from models.device import pick_device, process_rank, rank_and_world_size
 from models.fusion import Fusion, combined_model, fit_combined_model, photo_outputs, text_outputs
 from models.image_model import ImageModel, evaluation_transform, load_image_weights, train_transform
-from models.leaf_categories import LeafCategories, leaf_labels
-from models.product_dataset import Batches, Photos, Texts, mean_by_product, photos_of_split, rows_of_split
-from models.soft_labels import soft_leaf_labels
-from models.text_model import ENCODER, TextModel
-from models.training import Recipe, fit, pick_device, process_rank, process_share, save_checkpoint
+from models.leaf_categories import LeafCategories, leaf_labels, soft_leaf_labels
+from models.text_encoder import ENCODER
+from models.text_model import TextModel
+from models.training import Recipe, fit
 
 TEXT_RECIPE = Recipe(
     epochs=12,
@@ -45,7 +48,7 @@ IMAGE_RECIPE = Recipe(
 
 
 @dataclass
-class Trained:
+class TrainedModel:
     """A trained network and how it became so."""
 
     model: nn.Module
@@ -69,7 +72,7 @@ def train_text_model(
     checkpoint_seconds: float = 60,
     log_dir: Path | None = None,
     verbose: bool = True,
-) -> Trained:
+) -> TrainedModel:
     """Train a TextModel on the train split of `products`, whose texts are `texts`: `Texts`, or an array (N, 50, 768)
     with one text a row. The validation figures of the learning curves count windows of texts, not products.
 
@@ -111,7 +114,7 @@ def train_text_model(
         log_dir=log_dir,
         verbose=verbose,
     )
-    return Trained(model, history, encoder, sum(epoch["seconds"] for epoch in history))
+    return TrainedModel(model, history, encoder, sum(epoch["seconds"] for epoch in history))
 
 
 def train_image_model(
@@ -128,7 +131,7 @@ def train_image_model(
     checkpoint_seconds: float = 60,
     log_dir: Path | None = None,
     verbose: bool = True,
-) -> Trained:
+) -> TrainedModel:
     """Train an ImageModel on the photos of the train split of `products`; see `load_image_weights` and
     `train_text_model` for the arguments.
 
@@ -164,7 +167,7 @@ def train_image_model(
         log_dir=log_dir,
         verbose=verbose,
     )
-    return Trained(model, history, weights, sum(epoch["seconds"] for epoch in history))
+    return TrainedModel(model, history, weights, sum(epoch["seconds"] for epoch in history))
 
 
 @dataclass
@@ -186,8 +189,8 @@ def train_combined_model(
     texts,
     photos: Photos,
     categories: list[str],
-    text: Trained,
-    image: Trained,
+    text: TrainedModel,
+    image: TrainedModel,
     *,
     seed: int = 7,
     device: torch.device | None = None,
@@ -201,7 +204,7 @@ def train_combined_model(
     device = device or pick_device()
     text_logits = text_outputs(text.model, texts, device)
     photo_logits = photo_outputs(image.model, photos, device)
-    image_logits = mean_by_product(photo_logits, photos.product_rows, len(products)).astype(np.float32)
+    image_logits = mean_per_product(photo_logits, photos.product_rows, len(products)).astype(np.float32)
     rows = rows_of_split(products, "validation")
     labels = products["main_category_code"].to_numpy(np.int64)[rows]
     fusion = fit_combined_model(text_logits[rows], image_logits[rows], labels, products["group"].iloc[rows], seed=seed)
@@ -276,7 +279,7 @@ def _batches_of_splits(
     category; and the main category (L,) of each leaf. Of train, each process gets its share."""
     batches = []
     for split, transform in zip(("train", "validation"), transforms, strict=True):
-        rows = photos_of_split(examples, products, split)
+        rows = examples_of_split(examples, products, split)
         of_rows = products.iloc[examples.product_rows[rows]]
         labels = of_rows["main_category_code"].to_numpy(np.int64)
         if split == "train":
@@ -293,7 +296,7 @@ def _batches_of_splits(
                 shuffle=split == "train",
                 transform=transform,
                 device=device,
-                share=process_share() if split == "train" else (0, 1),
+                share=rank_and_world_size() if split == "train" else (0, 1),
             )
         )
     return *batches, main_of_leaf

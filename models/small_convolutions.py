@@ -2,7 +2,7 @@
 
 The last stages of a ResNet see 4 x 4 and 2 x 2 pixels of a photo of 64. There oneDNN's gradient of a convolution takes
 longer than the same sums written as a matrix product; over more pixels, in float32 and without gradients it is the
-faster way (`benchmarks/bench_training.py` measures an epoch with and without).
+faster way (`benchmarks/training.py` measures an epoch with and without).
 """
 
 import contextlib

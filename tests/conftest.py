@@ -1,22 +1,12 @@
 """What several tests share: a seed, a way to run a script, a small prepared data folder, a real PostgreSQL server."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def run_script(*arguments: object, timeout: float = 120, **options) -> subprocess.CompletedProcess:
-    """Run `python ARGUMENTS` from the repository root; the result has `returncode`, `stdout` and `stderr` as text."""
-    options.setdefault("cwd", ROOT)
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+from repository import run_script
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +20,7 @@ def sample_folder(tmp_path_factory) -> Path:
     """A data folder of 300 sample listings on which every data script ran; copy it before you write to it."""
     folder = tmp_path_factory.mktemp("sample")
     for script, *options in (
-        ("data/sample/prepare.py", "--listings", 300),
+        ("make_sample_marketplace.py", "--listings", 300),
         ("download_products_table.py",),
         ("clean_tabular_data.py",),
         ("clean_images.py",),

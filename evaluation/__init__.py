@@ -1,0 +1,1 @@
+"""Metrics with intervals, pictures of mistakes, results and the tables made of them."""

@@ -1,0 +1,95 @@
+"""The pictures that several notebooks draw."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.cluster.hierarchy import leaves_list, linkage
+
+from evaluation.metrics import calibration_bins, count_pairs, expected_calibration_error
+
+# Pictures -------------------------------------------------------------------------------------------------------------
+
+
+def confusion_order(shares: np.ndarray) -> np.ndarray:
+    """An order of the classes that puts those which are taken for each other side by side.
+
+    `shares` (C, C): row-normalised confusion matrix. Average linkage over 1 - mutual confusion.
+    """
+    if len(shares) < 3:
+        return np.arange(len(shares))
+    mutual = (shares + shares.T) / 2
+    distance = (mutual.max() - mutual)[np.triu_indices(len(shares), 1)]
+    return leaves_list(linkage(distance, method="average", optimal_ordering=True))
+
+
+def plot_confusion_matrix(
+    labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], ax: plt.Axes | None = None, title: str = ""
+) -> plt.Axes:
+    """Draw the confusion matrix in percent of each true class, similar classes side by side."""
+    counts = count_pairs(labels, predictions, len(names))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    order = confusion_order(shares)
+    shares = shares[np.ix_(order, order)]
+    if ax is None:
+        ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")[1]
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        if share >= 0.005:
+            colour = "white" if share > 0.5 else "black"
+            ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    short = [names[index] if len(names[index]) < 26 else names[index][:24] + "…" for index in order]
+    ax.set_xticks(range(len(names)), short, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+    ax.set_yticks(range(len(names)), short, fontsize=8)
+    ax.set_xlabel("predicted category")
+    ax.set_ylabel("true category")
+    ax.set_title(title or "Of each true category, % predicted as")
+    return ax
+
+
+def plot_reliability(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 10, ax: plt.Axes | None = None, title: str = ""
+) -> plt.Axes:
+    """Reliability diagram: accuracy against confidence, with the share of rows in each bin behind it."""
+    table = calibration_bins(np.asarray(probabilities), labels, bins)
+    error = expected_calibration_error(probabilities, labels)
+    if ax is None:
+        ax = plt.subplots(figsize=(4, 3.6), layout="constrained")[1]
+    left = table.index.to_numpy() / bins
+    ax.bar(
+        left, table["count"] / table["count"].sum(), width=1 / bins, align="edge", color="0.85", label="share of rows"
+    )
+    ax.plot([0, 1], [0, 1], color="0.5", linestyle=":", label="perfect")
+    ax.plot(table["confidence"], table["accuracy"], marker="o", markersize=4, label="model")
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence (highest probability)", ylabel="accuracy, share of rows")
+    ax.set_title(f"{title}\nexpected calibration error {error:.3f}".strip())
+    ax.legend(fontsize=7, loc="upper left")
+    return ax
+
+
+def photo_grid(
+    pixels: Sequence[np.ndarray],
+    titles: Sequence[str],
+    columns: int = 6,
+    size: float = 1.3,
+    title: str = "",
+    fontsize: float = 7,
+) -> plt.Figure:
+    """Draw photos, uint8 (S, S, 3) each, in a grid with a caption (of one or more lines) above each.
+
+    `size`: width of one photo in inches.
+    """
+    rows = max(1, -(-len(pixels) // columns))
+    caption = 0.02 * fontsize * max((text.count("\n") + 1 for text in titles), default=1)
+    height = rows * (size + caption) + (0.35 if title else 0)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * size, height), squeeze=False, layout="constrained", dpi=80
+    )
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, photo, text in zip(axes.flat, pixels, titles, strict=False):
+        ax.imshow(photo)
+        ax.set_title(text, fontsize=fontsize, pad=2)
+    if title:
+        figure.suptitle(title, fontsize=fontsize + 3)
+    return figure

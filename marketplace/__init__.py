@@ -1,0 +1,1 @@
+"""Tables and photos of a marketplace: read, cleaned, and joined into arrays."""

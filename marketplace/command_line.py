@@ -1,0 +1,79 @@
+"""What every script shares: arguments, progress bar, report, and the exit status that the README promises."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from alive_progress import alive_bar
+
+from marketplace.data_folder import UserError, first_line
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that names the default where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default not in (None, False) else action.help
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """An argument parser that already has `--data-dir`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="folder with the data")
+    return parser
+
+
+def positive_int(text: str) -> int:
+    """Argument type: a whole number from 1 up."""
+    if not re.fullmatch(r"[0-9]+", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def progress_bar(total: int | None, title: str):
+    """An alive-progress bar on a terminal, and nothing at all into a pipe or a file."""
+    return alive_bar(total, title=title, file=sys.stderr, disable=not sys.stderr.isatty())
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """Print the counts of a report, one a line; lists of ids stay in the file."""
+    for name, value in report.items():
+        if isinstance(value, Mapping):
+            for key, count in value.items():
+                print(f"  {name} / {key}: {len(count) if isinstance(count, list) else count}")
+        else:
+            print(f"  {name}: {len(value) if isinstance(value, list) else value}")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's `main` and end the process with the exit status that the README promises.
+
+    0 done; 1 with one sentence on stderr when the whole cannot be done; 2 wrong arguments (argparse); 130 Ctrl-C.
+    """
+    try:
+        main()
+        sys.stdout.flush()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C: what is finished is kept, run the command again to go on.", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        sys.exit("error: the machine has not enough free memory: close other programs or work on less data.")
+    except BrokenPipeError:  # who read our output has gone (`| head`); the signal itself stays ignored, for it would
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # also end us when a server closes a connection
+        sys.exit(1)
+    except OSError as error:
+        where = error.filename or "the data folder"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            sys.exit(f"error: no space is left on the disk of {where}: free some and run the command again.")
+        sys.exit(
+            f"error: {where} cannot be used ({error.strerror or first_line(error)}): check the path and its rights."
+        )

@@ -1,0 +1,1 @@
+"""Ranking the listings that suit a query."""

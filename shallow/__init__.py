@@ -1,0 +1,1 @@
+"""The scikit-learn models that the networks are compared with."""

@@ -1,0 +1,108 @@
+"""Metrics against values computed by hand and by scikit-learn; intervals, calibration, pictures, table of results."""
+
+import matplotlib
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, r2_score
+
+from evaluation import metrics
+
+matplotlib.use("Agg")
+
+LABELS = np.array([0, 0, 0, 1, 1, 2])
+PREDICTIONS = np.array([0, 0, 1, 1, 2, 2])
+
+
+def random_labels(rows=400, classes=5, right=0.6, seed=3):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(classes, size=rows)
+    return labels, np.where(generator.random(rows) < right, labels, generator.integers(classes, size=rows))
+
+
+def test_accuracy_and_macro_f1_by_hand():
+    assert metrics.accuracy(LABELS, PREDICTIONS) == pytest.approx(4 / 6)
+    # F1: class 0 2*2/(3+2), class 1 2*1/(2+2), class 2 2*1/(1+2)
+    assert metrics.macro_f1(LABELS, PREDICTIONS) == pytest.approx((4 / 5 + 1 / 2 + 2 / 3) / 3)
+
+
+@pytest.mark.parametrize("right", [0.0, 0.5, 1.0])
+def test_metrics_equal_those_of_scikit_learn(right):
+    labels, predictions = random_labels(right=right)
+    scores = metrics.classification_metrics(labels, predictions)
+    assert scores["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
+    assert scores["macro_f1"] == pytest.approx(f1_score(labels, predictions, average="macro"))
+    for name in ("accuracy", "macro_f1"):
+        low, high = scores[f"{name}_interval"]
+        assert low <= scores[name] <= high
+
+
+def test_macro_f1_counts_a_class_that_is_only_predicted():
+    labels, predictions = np.array([0, 0, 2]), np.array([0, 1, 2])
+    assert metrics.macro_f1(labels, predictions) == pytest.approx(f1_score(labels, predictions, average="macro"))
+
+
+def test_per_class_table_has_a_row_for_an_absent_class():
+    table = metrics.per_class_table(LABELS, PREDICTIONS, ["a", "b", "c", "never"])
+    precision, recall, f1, rows = precision_recall_fscore_support(LABELS, PREDICTIONS)
+    assert table.loc[["a", "b", "c"]].to_numpy() == pytest.approx(np.stack([precision, recall, f1, rows], axis=1))
+    assert table.loc["never"].tolist() == [0, 0, 0, 0]
+
+
+def test_price_metrics_by_hand():
+    prices, predicted = np.array([1.0, 10.0, 100.0, 1000.0]), np.array([10.0, 10.0, 100.0, -5.0])
+    values = {name: value for name, (value, _) in metrics.price_metrics(prices, predicted).items()}
+    assert values["mean absolute error, pounds"] == pytest.approx((9 + 0 + 0 + 1005) / 4)
+    assert values["median absolute error, pounds"] == pytest.approx(4.5)
+    assert values["R2, pounds"] == pytest.approx(r2_score(prices, predicted))
+    assert metrics.r_squared(np.ones(3), np.ones(3)) == 1 and metrics.r_squared(np.ones(3), np.zeros(3)) == 0
+    # in powers of ten: true 0 1 2 3, predicted 1 1 2 0, the last because less than a pound counts as one
+    assert values["R2, log pounds"] == pytest.approx(1 - (1 + 9) / 5)
+
+
+def test_interval_of_a_mean_has_the_width_that_statistics_gives():
+    values = np.random.default_rng(0).normal(size=900)
+    low, high = metrics.bootstrap_interval(np.mean, values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 30, rel=0.1)
+    assert metrics.bootstrap_interval(np.mean, values) == (low, high)
+    assert metrics.bootstrap_interval(np.mean, values, seed=1) != (low, high)
+
+
+def test_interval_by_group_is_wider_when_rows_of_a_group_are_copies():
+    values = np.random.default_rng(0).normal(size=100)
+    groups = np.array([f"product {index}" for index in range(100)])
+    alone = metrics.bootstrap_interval(np.mean, values, groups=groups)
+    copied = metrics.bootstrap_interval(np.mean, np.repeat(values, 9), groups=np.repeat(groups, 9))
+    ignored = metrics.bootstrap_interval(np.mean, np.repeat(values, 9))
+    width = {name: high - low for name, (low, high) in {"alone": alone, "copied": copied, "ignored": ignored}.items()}
+    assert width["copied"] == pytest.approx(width["alone"], rel=0.1)
+    assert width["ignored"] == pytest.approx(width["alone"] / 3, rel=0.15)
+
+
+def test_paired_bootstrap_tells_a_real_difference_from_none():
+    generator = np.random.default_rng(0)
+    good, bad, same = (generator.random(500) < share for share in (0.8, 0.6, 0.8))
+    better = metrics.paired_bootstrap(good, bad)
+    assert better["difference"] == pytest.approx(good.mean() - bad.mean())
+    assert better["interval"][0] > 0
+    low, high = metrics.paired_bootstrap(good, same)["interval"]
+    assert low < 0 < high
+
+
+def test_calibration_error_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6]])
+    labels = np.array([0, 1, 1, 1])  # at 0.9 half are right, at 0.6 all
+    assert metrics.expected_calibration_error(probabilities, labels) == pytest.approx((0.4 + 0.4) / 2)
+    certain = np.eye(3)[[0, 1, 2]]
+    assert metrics.expected_calibration_error(certain, np.array([0, 1, 2])) == pytest.approx(0)
+
+
+def test_temperature_recovers_by_how_much_logits_were_sharpened():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(scale=2, size=(4000, 4))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.array([generator.choice(4, p=row) for row in probabilities])
+    temperature = metrics.fit_temperature(5 * logits, labels)
+    assert temperature == pytest.approx(5, rel=0.1)
+    sharp = metrics.negative_log_likelihood(5 * logits, labels)
+    assert metrics.negative_log_likelihood(5 * logits, labels, temperature) < sharp

@@ -1,0 +1,216 @@
+"""Joining table, photos and splits: on the prepared sample, and on a small folder written by hand."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from marketplace.data_folder import DataFolder, UserError, read_table
+from marketplace.dataset import (
+    SPLITS,
+    examples_of_split,
+    listings_seen_in_training,
+    load_main_categories,
+    load_photos,
+    load_products,
+    mean_per_product,
+    rows_of_split,
+)
+from marketplace.listing_text import normalised_text, split_of
+from models.batches import Batches
+
+NAMES = ("lamp", "chair", "kettle", "drill")
+DESCRIPTIONS = (
+    "A brass reading lamp with a green shade.",
+    "Folding chair in beech, one scratch.",
+    "A brass reading lamp with a green shade, boxed.",
+    "Cordless drill and two batteries.",
+)
+
+
+def listing(number: int, split: str) -> dict:
+    return {
+        "id": f"product-{number}",
+        "product_name": NAMES[number],
+        "product_description": DESCRIPTIONS[number],
+        "category": "Tools / All",
+        "main_category": "Tools",
+        "main_category_code": 0,
+        "price": 5.0,
+        "location": "Bath, Somerset",
+        "latitude": 51.4,
+        "longitude": -2.4,
+        "split": split,
+    }
+
+
+def write_photo(folder: DataFolder, name: str, shade: int, size: int = 8) -> None:
+    folder.clean_images(8).mkdir(exist_ok=True)
+    Image.new("RGB", (size, size), (shade, 0, 0)).save(folder.clean_images(8) / f"{name}.jpg", quality=95)
+
+
+@pytest.fixture
+def folder(tmp_path) -> DataFolder:
+    """Four listings, the table out of order; product-9 was dropped as a copy of product-1."""
+    folder = DataFolder(tmp_path)
+    splits = ("train", "train", "test", "validation")
+    table = [listing(number, split) for number, split in enumerate(splits)][::-1]
+    folder.products_table_clean.write_text(json.dumps(table))
+    folder.main_categories.write_text(json.dumps(["Tools"]))
+    folder.duplicates.write_text(json.dumps({"product-9": "product-1"}))
+    photos = {"b": 1, "a": 1, "of-copy": 9, "c": 0, "of-nobody": 77, "not-cleaned": 2, "damaged": 2, "too-large": 3}
+    images = [{"id": name, "product_id": f"product-{number}"} for name, number in photos.items()]
+    folder.images_table.write_text(json.dumps(images))
+    for shade, name in enumerate(("b", "a", "of-copy", "c", "of-nobody")):
+        write_photo(folder, name, 40 * shade)
+    (folder.clean_images(8) / "damaged.jpg").write_bytes(b"\xff\xd8 no photo")
+    write_photo(folder, "too-large", 10, size=16)
+    return folder
+
+
+def test_no_normalised_description_stands_in_two_splits(sample_folder):
+    products = load_products(sample_folder)
+    assert products.groupby("group")["split"].nunique().max() == 1
+    assert set(products["split"]) == set(SPLITS)
+    assert (products["group"].map(split_of) == products["split"]).all()
+
+
+def test_products_are_sorted_and_carry_their_text(folder):
+    products = load_products(folder.path)
+    assert products["id"].tolist() == [f"product-{number}" for number in range(4)]
+    assert products["text"][1] == "chair. Folding chair in beech, one scratch."
+    assert products["group"][1] == normalised_text(DESCRIPTIONS[1])
+    assert load_main_categories(folder.path) == ["Tools"]
+
+
+def test_labels_of_the_sample_are_positions_among_its_categories(sample_folder):
+    products, categories = load_products(sample_folder), load_main_categories(sample_folder)
+    assert [categories[code] for code in products["main_category_code"]] == products["main_category"].tolist()
+
+
+def test_photos_of_a_dropped_copy_belong_to_the_listing_that_was_kept(folder):
+    photos = load_photos(folder.path, load_products(folder.path), 8)
+    assert photos.image_ids == ["c", "a", "b", "of-copy"]
+    assert photos.product_rows.tolist() == [0, 1, 1, 1]
+    assert photos.product_rows.dtype == np.int64
+
+
+def test_photos_that_cannot_be_used_are_counted_by_reason(folder):
+    photos = load_photos(folder.path, load_products(folder.path), 8)
+    assert photos.left_out == {
+        "of an unknown or dropped listing": 1,
+        "without a clean file": 1,
+        "unreadable or of another size": 2,
+    }
+
+
+def test_pixels_are_those_of_the_files(sample_folder):
+    photos = load_photos(sample_folder, load_products(sample_folder), 64)
+    assert photos.pixels.dtype == np.uint8 and photos.pixels.shape == (len(photos), 64, 64, 3)
+    with Image.open(DataFolder(sample_folder).clean_images(64) / f"{photos.image_ids[5]}.jpg") as image:
+        assert (np.asarray(image) == photos.pixels[5]).all()
+
+
+def test_every_photo_of_the_sample_belongs_to_its_listing(sample_folder):
+    products = load_products(sample_folder)
+    photos = load_photos(sample_folder, products, 64)
+    table = read_table(DataFolder(sample_folder).images_table, "")
+    owner = dict(zip(table["id"], table["product_id"], strict=True))
+    kept = json.loads(DataFolder(sample_folder).duplicates.read_text())
+    for name, row in zip(photos.image_ids, photos.product_rows, strict=True):
+        assert kept.get(owner[name], owner[name]) == products["id"][row]
+    everywhere = np.concatenate([examples_of_split(photos, products, split) for split in SPLITS])
+    assert sorted(everywhere) == list(range(len(photos)))
+
+
+def test_a_listing_without_split_is_refused(folder):
+    folder.products_table_clean.write_text(json.dumps([listing(0, "train"), listing(1, "holdout")]))
+    with pytest.raises(UserError, match=r"clean_tabular_data\.py again"):
+        load_products(folder.path)
+
+
+def test_missing_inputs_name_the_script_to_run(folder):
+    products = load_products(folder.path)
+    with pytest.raises(UserError, match=r"clean_images\.py --size 32"):
+        load_photos(folder.path, products, 32)
+    folder.duplicates.unlink()
+    with pytest.raises(UserError, match=r"clean_tabular_data\.py"):
+        load_photos(folder.path, products, 8)
+    folder.products_table_clean.write_text("[]")
+    with pytest.raises(UserError, match="no listing"):
+        load_products(folder.path)
+    folder.products_table_clean.unlink()
+    with pytest.raises(UserError, match=r"clean_tabular_data\.py"):
+        load_products(folder.path)
+
+
+def test_a_folder_without_a_photo_of_a_listing_is_refused(folder):
+    folder.images_table.write_text(json.dumps([{"id": "a", "product_id": "product-77"}]))
+    with pytest.raises(UserError, match="no photo of a listing"):
+        load_photos(folder.path, load_products(folder.path), 8)
+
+
+def batches(shuffle: bool = False, **options) -> Batches:
+    inputs = np.arange(20, dtype=np.float16)[:, None] * np.ones((1, 3), np.float16)
+    rows = np.array([1, 3, 5, 7, 9, 11, 13])
+    return Batches(inputs, rows, rows * 10, batch_size=3, shuffle=shuffle, **options)
+
+
+def test_an_epoch_has_every_row_once_with_its_own_label():
+    for shuffle in (False, True):
+        epoch = list(batches(shuffle))
+        assert [len(labels) for _, labels in epoch] == [3, 3, 1] and len(batches()) == 3
+        seen = torch.cat([inputs[:, 0] for inputs, _ in epoch])
+        assert sorted(seen.tolist()) == [1, 3, 5, 7, 9, 11, 13]
+        assert (torch.cat([labels for _, labels in epoch]) == seen * 10).all()
+
+
+def test_a_restored_random_state_gives_the_same_order_again():
+    shuffled = batches(shuffle=True)
+    state = torch.get_rng_state()
+    first, second = [torch.cat([labels for _, labels in shuffled]).tolist() for _ in range(2)]
+    torch.set_rng_state(state)
+    assert torch.cat([labels for _, labels in shuffled]).tolist() == first != second
+
+
+def test_processes_share_a_batch_without_overlap():
+    alone = [labels.tolist() for _, labels in batches()]
+    shares = [[labels.tolist() for _, labels in batches(share=(process, 2))] for process in (0, 1)]
+    for whole, one, other in zip(alone, *shares, strict=False):
+        assert len(one) == len(other) == 1 and {*one, *other} <= set(whole) and set(one).isdisjoint(other)
+
+
+def test_a_transform_sees_the_whole_batch():
+    transformed = batches(transform=lambda inputs: inputs.float() - inputs.float().mean(0))
+    inputs, _ = next(iter(transformed))
+    assert inputs[:, 0].tolist() == [-2, 0, 2]
+
+
+def test_rows_and_labels_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="3 rows but 2 labels"):
+        Batches(np.zeros((5, 1)), np.arange(3), np.arange(2))
+
+
+def test_a_product_counts_as_the_mean_of_its_photos():
+    means = mean_per_product(np.array([[1.0, 2], [3, 4], [5, 0]]), np.array([0, 0, 2]), 3)
+    assert means[[0, 2]].tolist() == [[2, 3], [5, 0]] and np.isnan(means[1]).all()
+
+
+def test_test_listings_known_from_train_are_found(folder):
+    products = load_products(folder.path)
+    seen = listings_seen_in_training(products)
+    assert seen["id"].tolist() == ["product-2"]
+    assert not seen["same_photo"].any() and seen["similar_text"].tolist() == [True]  # 7 of 11 words
+    products.loc[2, "text"] = "Something else altogether"
+    write_photo(folder, "not-cleaned", 40 * 3)  # of product-2, and the same photo as c of product-0
+    seen = listings_seen_in_training(products, load_photos(folder.path, products, 8))
+    assert seen["same_photo"].tolist() == [True] and seen["similar_text"].tolist() == [False]
+
+
+def test_rows_of_a_split(folder):
+    products = load_products(folder.path)
+    assert rows_of_split(products, "train").tolist() == [0, 1]
+    assert rows_of_split(pd.DataFrame({"split": ["test"]}), "validation").tolist() == []

@@ -1,0 +1,141 @@
+"""gazetteer.py: the right one of several towns, offline, by the rules its report names."""
+
+import socket
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from marketplace import gazetteer
+from marketplace.gazetteer import COUNTY_CENTRES, Gazetteer, distance_km, place_key, split_location, towns_named
+
+# Towns known to lie in their county, far apart: a place found must be near to them.
+LONDON, HULL, TRURO = (51.51, -0.13), (53.74, -0.33), (50.26, -5.05)
+
+
+def near(place, latitude, longitude, km=10):
+    return distance_km(place.latitude, place.longitude, latitude, longitude) < km
+
+
+def test_distance_by_hand():
+    assert distance_km(51.5074, -0.1278, 48.8566, 2.3522) == pytest.approx(343.6, abs=0.5)  # London to Paris
+    assert distance_km(0, 0, 0, 180) == pytest.approx(np.pi * 6371.0088)
+    distances = distance_km(np.array([50.0, 51.0]), np.array([0.0, 0.0]), 50.0, 0.0)
+    assert distances.shape == (2,) and distances[0] == 0 and distances[1] == pytest.approx(111.2, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "known", [(), ("Woking, Surrey", "Dover, Kent", "Dorchester, Dorset", "Gateshead, Tyne and Wear")]
+)
+@pytest.mark.parametrize(
+    ("location", "latitude", "longitude"),
+    [
+        ("Ashford, Surrey", 51.43, -0.46),
+        ("Ashford, Kent", 51.15, 0.87),
+        ("Gillingham, Dorset", 51.04, -2.28),
+        ("Gillingham, Kent", 51.39, 0.55),
+        ("Richmond, London", 51.46, -0.30),
+        ("Richmond, North Yorkshire", 54.40, -1.74),
+        ("Newport, Isle of Wight", 50.70, -1.29),
+        ("Newcastle, County Down", 54.22, -5.89),
+        ("Newcastle, Tyne and Wear", 54.97, -1.61),
+        ("Bangor, Gwynedd", 53.23, -4.13),
+        ("Bangor, County Down", 54.65, -5.67),
+        ("Douglas, Isle of Man", 54.15, -4.48),
+        ("St Helier, Jersey", 49.19, -2.10),
+        ("HULL, east yorkshire", *HULL),
+        ("Kings Lynn, Norfolk", 52.75, 0.40),
+        ("Newcastle", 54.97, -1.61),
+        ("Newport", 51.59, -3.00),
+        ("Durham, Nowhere", 54.78, -1.57),
+    ],
+)
+def test_the_town_meant_is_found(location, latitude, longitude, known):
+    place = Gazetteer([*known, location]).locate(location)
+    assert place.rule == "town" and near(place, latitude, longitude)
+
+
+def test_a_county_lies_where_its_unambiguous_listings_are():
+    listings = ["Penzance, Kernow", "Falmouth, Kernow", "Redruth, Kernow"]
+    assert near(Gazetteer([*listings, "St Just, Kernow"]).locate("St Just, Kernow"), 50.12, -5.68, km=30)
+    assert near(Gazetteer(listings).locate("Newport, Kernow"), 52.02, -4.83), (
+        "of the Newports the one nearest to Cornwall"
+    )
+    assert not near(Gazetteer().locate("Newport, Kernow"), 52.02, -4.83)
+
+
+def test_an_unknown_town_is_at_the_name_after_the_comma():
+    place = Gazetteer().locate("Nosuchtown, Bristol")
+    assert (place.name, place.county, place.rule) == ("Bristol", "Bristol", "county name")
+    assert near(place, 51.45, -2.59)
+
+
+def test_an_unknown_town_is_at_the_mean_of_the_countys_located_listings():
+    listings = ["Dover, Kent", "Dover, Kent", "Canterbury, Kent", "Misspellt, Kent", "Leeds, West Yorkshire"]
+    place = Gazetteer(listings).locate("Misspellt, Kent")
+    dover, canterbury = Gazetteer().locate("Dover"), Gazetteer().locate("Canterbury")
+    assert place.rule == "county mean"
+    assert place.latitude == pytest.approx((2 * dover.latitude + canterbury.latitude) / 3)
+    assert place.longitude == pytest.approx((2 * dover.longitude + canterbury.longitude) / 3)
+
+
+@pytest.mark.parametrize("location", ["", " , ", ",", "Misspellt, Kent", "Kent", "Paris, France", "😀", "N/A"])
+def test_what_no_rule_finds_is_none(location):
+    assert Gazetteer().locate(location) is None
+
+
+def test_the_order_of_listings_changes_nothing():
+    listings = ["Dover, Kent", "Canterbury, Kent", "Ashford, Kent", "Margate, Kent", "Nowhere, Kent"] * 3
+    assert Gazetteer(listings).locate("Nowhere, Kent") == Gazetteer(listings[::-1]).locate("Nowhere, Kent")
+
+
+def test_the_network_is_never_asked(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    gazetteer.towns_by_name.cache_clear()
+    assert near(Gazetteer(["Truro, Cornwall"]).locate("Truro, Cornwall"), *TRURO)
+
+
+def test_each_distinct_place_is_looked_up_once(monkeypatch):
+    calls = Counter()
+
+    def counted(name):
+        calls[name] += 1
+        return towns_named(name)
+
+    monkeypatch.setattr(gazetteer, "towns_named", counted)
+    places = Gazetteer(["Dover, Kent"] * 1000)
+    for _ in range(1000):
+        places.locate("Dover, Kent")
+    assert calls["Dover"] <= 3
+
+
+def test_every_town_lies_in_the_islands_and_latitude_comes_first():
+    towns = [town for name in ("London", "Newport", "Ashford", "Hull") for town in towns_named(name)]
+    assert len(towns) >= 10
+    assert all(49 < town["latitude"] < 61 and -9 < town["longitude"] < 2 for town in towns)
+    assert near(Gazetteer().locate("London"), *LONDON)
+
+
+def test_the_table_of_counties_is_near_to_towns_there():
+    towns = {
+        "bedfordshire": "Bedford", "berkshire": "Reading", "cambridgeshire": "Cambridge", "cornwall": "Truro",
+        "cumbria": "Penrith", "devon": "Exeter", "dorset": "Dorchester", "essex": "Chelmsford", "fife": "Kirkcaldy",
+        "gwynedd": "Dolgellau", "highland": "Inverness", "kent": "Maidstone", "lancashire": "Preston",
+        "lincolnshire": "Lincoln", "norfolk": "Norwich", "powys": "Llandrindod Wells", "somerset": "Taunton",
+        "suffolk": "Stowmarket", "surrey": "Guildford", "county tyrone": "Omagh", "isle of man": "Douglas",
+    }  # fmt: skip
+    for county, town in towns.items():
+        place = Gazetteer().locate(f"{town}, {county}")
+        assert near(place, *COUNTY_CENTRES[county], km=60), county
+    assert all(place_key(name) == name for name in COUNTY_CENTRES)
+
+
+def test_locations_are_split_at_the_commas():
+    assert split_location("Poole, Dorset") == ("Poole", "Dorset")
+    assert split_location(" Poole ,, Dorset, ") == ("Poole", "Dorset")
+    assert split_location("Leeds") == ("Leeds", "Leeds")
+    assert split_location("") == ("", "")

@@ -1,0 +1,241 @@
+"""photo_cleaning.py: a photo comes out square, RGB, upright and on black, or is set aside with a reason."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from photo_samples import content, jpeg, picture, png, png_16_bits
+from PIL import Image, ImageOps
+
+from marketplace.photo_cleaning import PhotoError, clean_files, clean_photo, encoded, fitted_size
+
+SIZE = 64
+
+
+def cleaned(photo: bytes, size: int = SIZE) -> Image.Image:
+    return clean_photo(io.BytesIO(photo), size)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, dtype=float)
+
+
+def straightforward(photo: bytes, size: int = SIZE) -> Image.Image:
+    """What the cleaner's result must look like: the whole photo decoded, turned upright, Lanczos, pasted on black."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(photo))).convert("RGB")
+    width, height = fitted_size(*image.size, size)
+    square = Image.new("RGB", (size, size))
+    square.paste(image.resize((width, height), Image.Resampling.LANCZOS), ((size - width) // 2, (size - height) // 2))
+    return square
+
+
+def difference(first: Image.Image, second: Image.Image) -> float:
+    return float(np.abs(pixels(first) - pixels(second)).mean())
+
+
+def upright(colour: tuple[int, int, int] = (200, 100, 50), size: tuple[int, int] = (40, 80)) -> Image.Image:
+    return Image.new("RGB", size, colour)
+
+
+@pytest.mark.parametrize(
+    "width, height, expected",
+    [
+        (512, 384, (64, 48)),
+        (384, 512, (48, 64)),
+        (100, 100, (64, 64)),
+        (1, 1, (64, 64)),
+        (1, 10_000, (1, 64)),
+        (10_000, 1, (64, 1)),
+        (10, 20, (32, 64)),
+        (333, 500, (43, 64)),
+    ],
+)
+def test_the_longer_side_becomes_the_size(width, height, expected):
+    assert fitted_size(width, height, SIZE) == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1), (64, 64), (300, 300), (20, 30), (501, 333)])
+def test_photos_of_any_shape_come_out_square_centred_on_black(size):
+    image = cleaned(content(upright(size=size)))
+    assert (image.size, image.mode) == ((SIZE, SIZE), "RGB")
+    width, height = fitted_size(*size, SIZE)
+    left, top = (SIZE - width) // 2, (SIZE - height) // 2
+    inside = pixels(image)[top : top + height, left : left + width]
+    assert np.abs(inside - (200, 100, 50)).max() < 6
+    outside = pixels(image)
+    outside[top : top + height, left : left + width] = 0
+    assert outside.max() == 0
+
+
+@pytest.mark.parametrize("side", [32, 64, 128, 256])
+@pytest.mark.parametrize("size", [(512, 384), (384, 512), (600, 601), (144, 108), (1600, 1200), (1023, 130)])
+def test_looks_like_the_full_decode_with_lanczos(size, side):
+    photo = jpeg(*size)
+    assert difference(cleaned(photo, side), straightforward(photo, side)) < 4
+    saved = Image.open(io.BytesIO(encoded(cleaned(photo, side))))
+    assert difference(saved, straightforward(photo, side)) < 4
+
+
+@pytest.mark.parametrize("options", [{"subsampling": 0}, {"progressive": True}, {"subsampling": 2, "quality": 60}])
+def test_twelve_megapixels_look_the_same_too(options):
+    photo = jpeg(4000, 3000, **options)
+    assert difference(cleaned(photo), straightforward(photo)) < 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(1200, 800), (150, 90), (40, 60)])
+def test_exif_orientation_is_applied(orientation, size):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = jpeg(*size, exif=exif)
+    result = cleaned(photo)
+    assert difference(result, straightforward(photo)) < 4
+    if orientation > 1:  # it matters: what is not turned looks different
+        assert difference(result, straightforward(jpeg(*size))) > 10
+
+
+def test_orientation_of_other_formats_and_of_broken_exif():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for file_format in ("PNG", "WEBP"):
+        photo = content(picture(90, 60), file_format, exif=exif)
+        assert difference(cleaned(photo), straightforward(photo)) < 4
+    for broken in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(20)):
+        assert difference(cleaned(jpeg(90, 60, exif=broken)), straightforward(jpeg(90, 60))) < 4
+    exif[0x0112] = 99
+    assert difference(cleaned(jpeg(90, 60, exif=exif)), straightforward(jpeg(90, 60))) < 4
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "GIF"])
+def test_formats_beside_jpeg(file_format):
+    photo = content(picture(300, 200), file_format)
+    assert difference(cleaned(photo), straightforward(photo)) < 4
+
+
+@pytest.mark.parametrize("file_format", ["EPS", "TIFF", "BMP", "PPM", "PDF", "ICO", "TGA"])
+def test_other_formats_are_not_even_tried(file_format):
+    with pytest.raises(PhotoError, match="not a JPEG, PNG, WebP or GIF"):
+        cleaned(content(picture(48, 48), file_format))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_greyscale_and_cmyk(mode):
+    for size in ((400, 300), (50, 40)):
+        photo = content(picture(*size).convert(mode), quality=90)
+        assert difference(cleaned(photo), straightforward(photo)) < 4
+
+
+def test_bilevel_and_palette():
+    for mode in ("1", "P", "L"):
+        photo = content(picture(80, 60).convert(mode), "PNG")
+        assert difference(cleaned(photo), straightforward(photo)) < 4
+
+
+@pytest.mark.parametrize(
+    "file_format, mode", [("PNG", "RGBA"), ("PNG", "LA"), ("WEBP", "RGBA"), ("PNG", "P"), ("GIF", "P")]
+)
+def test_what_is_transparent_becomes_black(file_format, mode):
+    image = upright(size=(64, 64)).convert("RGBA")
+    image.paste((255, 255, 255, 0), (0, 0, 32, 64))  # white where it cannot be seen
+    options = {"transparency": 0} if mode == "P" else {}
+    if mode == "P":
+        image = Image.new("P", (64, 64), 0)
+        image.putpalette([255, 255, 255, 200, 100, 50])
+        image.paste(1, (32, 0, 64, 64))
+    else:
+        image = image.convert(mode)
+    result = pixels(cleaned(content(image, file_format, **options)))
+    assert result[:, :30].max() < 8
+    assert result[:, 34:].mean() > 90
+
+
+def test_half_transparent_is_half_as_bright():
+    image = Image.new("RGBA", (64, 64), (200, 100, 50, 128))
+    assert np.abs(pixels(cleaned(content(image, "PNG"))) - (100, 50, 25)).max() < 2
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped():
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
+    for values in (ramp, np.stack([ramp] * 3, axis=2)):
+        result = pixels(cleaned(png_16_bits(values)))
+        assert np.abs(result - (np.linspace(0, 255, 64)[:, None])).max() < 2
+    bright = np.full((64, 64), 40_000, np.uint16)
+    bright[:, :32] = 60_000
+    for values, transparent in ((bright, (60_000,)), (np.stack([bright] * 3, axis=2), (60_000,) * 3)):
+        result = pixels(cleaned(png_16_bits(values, struct.pack(f">{len(transparent)}H", *transparent))))
+        assert result[:, :30].max() < 8 and np.abs(result[:, 34:] - 156).max() < 3
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG"])
+def test_the_first_frame_of_an_animation(file_format):
+    frames = [upright(colour) for colour in ((200, 100, 50), (0, 0, 255), (0, 255, 0))]
+    photo = content(frames[0], file_format, save_all=True, append_images=frames[1:], duration=50)
+    assert np.abs(pixels(cleaned(photo))[32, 32] - (200, 100, 50)).max() < 6
+
+
+def test_a_decompression_bomb_is_refused_by_its_header():
+    claims = jpeg(64, 64).replace(struct.pack(">HH", 64, 64), struct.pack(">HH", 60_000, 60_000), 1)
+    for bomb in (png(12_000, 12_000, 1, 0, b""), png(60_000, 60_000, 8, 2, b""), claims):
+        with pytest.raises(PhotoError, match="too many pixels"):  # "broken" would mean that decoding was tried
+            cleaned(bomb)
+
+
+def test_metadata_is_not_carried_over():
+    """Comments, profiles and thumbnails of the raw photo are not carried over."""
+    photo = jpeg(64, 64, comment=b"where I live", icc_profile=b"profile" * 20)
+    saved = Image.open(io.BytesIO(encoded(cleaned(photo))))
+    assert not saved.info.keys() & {"comment", "icc_profile", "exif"}
+
+
+GOOD = [
+    jpeg(48, 32),
+    jpeg(40, 60, progressive=True),
+    content(picture(30, 30).convert("CMYK")),
+    content(picture(30, 20), "PNG"),
+    content(picture(30, 20).convert("P"), "GIF"),
+    content(picture(30, 20), "WEBP"),
+    jpeg(32, 32, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"),
+]
+STARTS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\x40\0\0\0WEBPVP8 ", b"%!PS-Adobe", b"II*\0"]
+
+
+@st.composite
+def mutated_photo(draw) -> bytes:
+    photo = bytearray(draw(st.sampled_from(GOOD)))
+    for _ in range(draw(st.integers(1, 6))):
+        place = draw(st.integers(0, len(photo)))
+        match draw(st.sampled_from(["change", "remove", "insert", "cut"])):
+            case "change":
+                photo[place : place + 1] = draw(st.binary(min_size=1, max_size=1))
+            case "remove":
+                del photo[place : place + draw(st.integers(1, 40))]
+            case "insert":
+                photo[place:place] = draw(st.binary(min_size=1, max_size=20))
+            case "cut":
+                del photo[place:]
+    return bytes(photo)
+
+
+random_bytes = st.builds(lambda start, rest: start + rest, st.sampled_from(STARTS), st.binary(max_size=400))
+
+
+@given(st.lists(st.one_of(random_bytes, mutated_photo()), min_size=1, max_size=4))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_any_bytes_are_cleaned_or_set_aside(tmp_path_factory, photos):
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "out").mkdir()
+    names = [(f"{number}.jpg", f"{number}.jpg") for number in range(len(photos))]
+    for (name, _), photo in zip(names, photos, strict=True):
+        (folder / name).write_bytes(photo)
+    results = clean_files(folder, folder / "out", names, SIZE)
+    assert [result.source for result in results] == [name for name, _ in names]
+    written = {entry.name for entry in (folder / "out").iterdir()}
+    assert written == {result.output for result in results if result.reason is None}
+    for name in written:
+        with Image.open(folder / "out" / name) as image:
+            assert (image.size, image.mode, image.format) == ((SIZE, SIZE), "RGB", "JPEG")
+    reasons = {"broken", "empty file", "not a JPEG, PNG, WebP or GIF", "too many pixels"}
+    assert {result.reason for result in results} - {None} <= reasons

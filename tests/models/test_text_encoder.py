@@ -1,0 +1,208 @@
+"""Texts into 50 x 768: what the numbers are, and that the cache never gives wrong ones."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from repository import ROOT
+
+from marketplace.data_folder import UserError
+from models import text_encoder
+from models.text_encoder import ENCODER_SHA256, TextEncoder, cached_embeddings
+
+TEXTS = (
+    "Oak bookcase. Five shelves, a few marks on the top.",
+    "",
+    "🪑🔥😀",
+    "Bicycle",
+    "Garden shears and a wheelbarrow. " * 1000,
+)
+TOLERANCE = 0.08  # bfloat16 rounds differently in batches of different length; numbers go up to 12
+
+
+@pytest.fixture(scope="module")
+def encoder() -> TextEncoder:
+    return TextEncoder()
+
+
+@pytest.fixture(scope="module")
+def small_folder(tmp_path_factory):
+    """A BERT of two layers and a few words in a folder, as somebody may have it at hand."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("small-bert")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "oak", "table", "##s"]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    sizes = {"hidden_size": 768, "num_hidden_layers": 2, "num_attention_heads": 12, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(folder)
+    return folder
+
+
+def directly(encoder: TextEncoder, texts) -> np.ndarray:
+    """The same by plain transformers: every text padded to 50, float32."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(encoder.folder, local_files_only=True)
+    model = AutoModel.from_pretrained(encoder.folder, local_files_only=True, dtype=torch.float32).eval()
+    inputs = tokenizer(list(texts), padding="max_length", truncation=True, max_length=50, return_tensors="pt")
+    with torch.inference_mode():
+        states = model(**inputs, output_hidden_states=True).hidden_states
+    tokens = torch.cat((states[-2], states[-1]), -1) if states[-1].shape[-1] == 384 else states[-1]
+    return (tokens * inputs["attention_mask"][:, :, None]).numpy()
+
+
+def test_embeddings_equal_a_direct_call_of_transformers(encoder):
+    ours, theirs = encoder.encode(TEXTS), directly(encoder, TEXTS)
+    assert ours.shape == (len(TEXTS), 50, 768) and ours.dtype == np.float16
+    tolerance = TOLERANCE if encoder.dtype == torch.bfloat16 else 0.01
+    assert np.abs(ours - theirs).mean() < tolerance / 10
+    assert np.abs(ours - theirs).max() < 4 * tolerance
+
+
+def test_positions_behind_the_text_are_zero_and_only_those(encoder):
+    tokens = (encoder.encode(TEXTS) != 0).any(axis=2).sum(axis=1)
+    assert tokens.tolist() == [len(ids) for ids in encoder.token_ids(TEXTS)]
+    assert tokens[1] == 2 and tokens[4] == 50  # [CLS] and [SEP] of nothing; 5,000 words cut to 50 tokens
+
+
+def test_odd_texts_give_finite_numbers(encoder):
+    assert np.isfinite(encoder.encode([*TEXTS, "\ud800 half an emoji", "\x00\r\n", "長い椅子"])).all()
+    assert encoder.encode([]).shape == (0, 50, 768)
+
+
+def test_windows_of_a_long_text_begin_with_its_name_and_lose_no_word(encoder):
+    rest = " ".join(f"shelf{number} tabletop" for number in range(40))
+    windows = encoder.windows(f"Oak bookcase. {rest}", maximum=20)
+    assert len(windows) > 2 and all(window.startswith("Oak bookcase. ") for window in windows)
+    assert " ".join(window.removeprefix("Oak bookcase. ") for window in windows) == rest
+    tokens = [len(encoder.tokenizer(window)["input_ids"]) for window in windows]
+    assert max(tokens) <= 50 and min(tokens[:-1]) > 40
+    assert encoder.windows(f"Oak bookcase. {rest}", maximum=2) == windows[:2]
+
+
+def test_windows_of_short_and_of_odd_texts(encoder):
+    assert encoder.windows("Oak bookcase. Five shelves.") == ["Oak bookcase. Five shelves."]
+    assert encoder.windows("") == [""] and encoder.windows("Bicycle") == ["Bicycle"]
+    assert len(encoder.windows("bicycle " * 120)) == 3  # no first sentence: cut as it is
+    long_name = encoder.windows("lamp " * 60 + ". " + "brass " * 60)
+    assert all(len(encoder.tokenizer(window)["input_ids"]) <= 50 for window in long_name)
+    assert np.isfinite(encoder.encode(encoder.windows("half \ud800 an emoji. 🪑"))).all()
+
+
+def test_weights_are_those_that_were_checked(encoder, monkeypatch):
+    assert encoder.weights_hash == ENCODER_SHA256
+    monkeypatch.setattr(text_encoder, "ENCODER_SHA256", "0" * 64)
+    with pytest.raises(UserError, match="force-reinstall"):
+        TextEncoder()
+
+
+def test_each_distinct_text_is_embedded_once(encoder, tmp_path):
+    texts = ["lamp", "sofa", "lamp", "sofa", "desk"]
+    embeddings = cached_embeddings(tmp_path, texts, encoder)
+    assert embeddings.shape == (5, 50, 768) == np.asarray(embeddings).shape and len(embeddings) == 5
+    assert isinstance(embeddings.vectors, np.memmap) and len(embeddings.vectors) == 3
+    assert (embeddings[0] == embeddings[2]).all() and not (embeddings[0] == embeddings[1]).all()
+    for position, text in enumerate(texts):
+        assert np.abs(embeddings[position].astype(float) - encoder.encode([text])[0]).max() < 4 * TOLERANCE
+    assert embeddings[np.array([4, 0])].shape == (2, 50, 768)
+    assert cached_embeddings(tmp_path, [], encoder).shape == (0, 50, 768)
+
+
+def test_what_is_in_the_cache_is_not_computed_again(encoder, tmp_path):
+    before = np.asarray(cached_embeddings(tmp_path, ["lamp", "sofa"], encoder))
+    unloaded = TextEncoder()
+    again = cached_embeddings(tmp_path, ["sofa", "lamp"], unloaded)
+    assert "model" not in vars(unloaded) and "tokenizer" not in vars(unloaded)
+    assert (np.asarray(again) == before[::-1]).all()
+
+
+def test_a_changed_text_is_embedded_anew(encoder, tmp_path):
+    cached_embeddings(tmp_path, ["lamp", "sofa"], encoder)
+    changed = cached_embeddings(tmp_path, ["lamp, brass", "sofa"], encoder)
+    assert len(changed.vectors) == 3
+    assert np.abs(changed[0].astype(float) - encoder.encode(["lamp, brass"])[0]).max() < 4 * TOLERANCE
+
+
+def test_other_weights_have_another_cache(encoder, small_folder, tmp_path):
+    cached_embeddings(tmp_path, ["oak tables"], encoder)
+    other = TextEncoder(str(small_folder))
+    embeddings = cached_embeddings(tmp_path, ["oak tables"], other)
+    assert len(list(tmp_path.iterdir())) == 2 and other.weights_hash[:12] in other.key
+    assert np.abs(np.asarray(embeddings) - directly(other, ["oak tables"])).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("torn", ["vectors.float16", "texts.sha256"])
+def test_half_a_row_at_the_end_of_a_file_is_cut_off(encoder, tmp_path, torn):
+    whole = np.asarray(cached_embeddings(tmp_path, ["lamp", "sofa", "desk"], encoder))
+    with open(tmp_path / encoder.key / torn, "r+b") as file:
+        file.truncate(os.fstat(file.fileno()).st_size - 7)
+    again = cached_embeddings(tmp_path, ["lamp", "sofa", "desk"], encoder)
+    assert len(again.vectors) == 3
+    assert np.abs(np.asarray(again).astype(float) - whole).max() < 4 * TOLERANCE
+
+
+def test_a_killed_run_is_gone_on_with(encoder, tmp_path):
+    texts = [f"Box number {number} of {number % 17} tiles" for number in range(2000)]
+    code = (
+        "from pathlib import Path; from models.text_encoder import TextEncoder, cached_embeddings as c; "
+        f"c(Path({str(tmp_path)!r}), {texts!r}, TextEncoder())"
+    )
+    hashes = tmp_path / encoder.key / "texts.sha256"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (hashes.exists() and hashes.stat().st_size):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    kept = hashes.read_bytes()
+    done = len(kept) // 32
+    assert 0 < done < len(texts)
+    embeddings = cached_embeddings(tmp_path, texts[:done] + texts[-200:], TextEncoder())
+    assert hashes.read_bytes().startswith(kept)
+    for position in (0, done, len(embeddings) - 1):
+        text = (texts[:done] + texts[-200:])[position]
+        assert np.abs(embeddings[position].astype(float) - encoder.encode([text])[0]).max() < 4 * TOLERANCE
+
+
+def test_nothing_is_printed_into_a_pipe(encoder, tmp_path, capfd):
+    fresh = TextEncoder()
+    cached_embeddings(tmp_path, list(TEXTS), fresh)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_encoder_that_cannot_be_had_is_one_sentence(tmp_path, monkeypatch):
+    import huggingface_hub.constants
+
+    with pytest.raises(UserError, match=r"has no model\.safetensors"):
+        TextEncoder(str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        TextEncoder("bert-base-uncased")
+
+
+def test_a_damaged_encoder_is_one_sentence(small_folder, tmp_path):
+    for path in small_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00 torn")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        TextEncoder(str(tmp_path)).encode(["oak"])
+
+
+def test_an_encoder_of_another_width_is_refused(small_folder, tmp_path):
+    from transformers import BertConfig, BertModel
+
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((small_folder / name).read_bytes())
+    sizes = {"hidden_size": 80, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    BertModel(BertConfig(vocab_size=8, **sizes)).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="80 wide"):
+        TextEncoder(str(tmp_path)).encode(["oak"])

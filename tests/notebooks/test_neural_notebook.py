@@ -1,0 +1,136 @@
+"""neural_networks.ipynb, executed on a small sample as `make run` executes it, and its baselines."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from repository import ROOT, run_script
+
+from evaluation import results as results_module
+from evaluation.metrics import accuracy, macro_f1
+from marketplace.data_folder import DataFolder
+from models.batches import Texts, mean_embeddings
+from shallow import words as words_module
+
+NOTEBOOK = ROOT / "neural_networks.ipynb"
+PARAMETERS = {"seed": 3, "text_epochs": 2, "image_epochs": 1, "text_batch_size": 32, "image_batch_size": 64}
+
+
+@pytest.fixture(scope="module")
+def executed(sample_folder, tmp_path_factory) -> tuple[Path, nbformat.NotebookNode]:
+    """The data folder and the notebook after a run with one epoch for photos and two for texts."""
+    folder = tmp_path_factory.mktemp("neural") / "sample"
+    shutil.copytree(sample_folder, folder, ignore=shutil.ignore_patterns("images"))
+    output = folder / "notebooks" / NOTEBOOK.name
+    output.parent.mkdir()
+    options = [word for name, value in PARAMETERS.items() for word in ("-p", name, value)]
+    result = run_script(
+        *("-m", "papermill", NOTEBOOK, output, "--cwd", ROOT, "--no-progress-bar", "--log-level", "ERROR"),
+        *("-p", "data_dir", folder, *options),
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return folder, nbformat.read(output, as_version=4)
+
+
+def printed(notebook: nbformat.NotebookNode) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    texts = [output["text"] for output in outputs if output["output_type"] == "stream"]
+    return "".join(texts)
+
+
+def test_every_cell_ran_in_order_without_a_word_on_stderr(executed):
+    cells = [cell for cell in executed[1].cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    for cell in cells:
+        assert not [output for output in cell.outputs if output.get("name") == "stderr"]
+        assert not [output for output in cell.outputs if output["output_type"] == "error"]
+
+
+def test_it_prints_the_architecture_and_what_is_frozen(executed):
+    table = (ROOT / "tests" / "models" / "architecture.txt").read_text(encoding="utf-8").strip()
+    text = printed(executed[1])
+    assert table in text
+    assert "device: " in text and "random weights, all of them learning" in text
+
+
+def test_it_leaves_the_checkpoints_and_results(executed):
+    folder = DataFolder(executed[0])
+    names = {path.name for path in folder.checkpoints.iterdir()}
+    assert names >= {f"{model}_model_best.pt" for model in ("text", "image", "combined")}
+    results = json.loads((folder.results / "neural_networks.json").read_text())
+    assert results["dataset"] == "sample marketplace" and results["seed"] == PARAMETERS["seed"]
+    assert results["parameters"]["text_epochs"] == 2 and results["parameters"]["image_epochs"] == 1
+    models = {row["model"] for row in results["rows"]}
+    for part in ("majority", "TF-IDF", "mean embedding", "TextModel", "by photo", "by product", "CombinedModel"):
+        assert any(part in model for model in models)
+    for row in results["rows"]:
+        low, high = row["test_interval"]
+        assert 0 <= low <= row["test"] <= high <= 1
+    for values in results["calibration"].values():
+        assert 0.05 <= values["temperature"] <= 20 and 0 <= values["ece_after"] <= 1
+
+
+def test_its_figures_are_those_of_the_saved_networks(executed):
+    """The command for one product reads what the notebook left."""
+    result = run_script("predict_category.py", "--data-dir", executed[0], "--text", "A lamp with a shade", "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)["predictions"]
+    assert len(found) == 3 and found[0]["probability"] >= found[1]["probability"]
+
+
+def test_the_committed_notebook_is_a_clean_run_on_the_sample():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert cells[0].metadata.get("tags") == ["parameters"]
+    assert max(cell.source.count("\n") + 1 for cell in cells) <= 25
+    content = NOTEBOOK.read_text(encoding="utf-8")
+    assert len(content.encode()) < 500_000 and '"name": "stderr"' not in content
+    assert not re.search(r"(?<![\w.:/])/(home|root|tmp|work|Users)/", content)
+
+
+def test_baselines_learn_from_train_only():
+    words = ["red apple", "green apple", "blue boat", "old boat", "apple pie", "boat house", "apple", "boat"]
+    table = pd.DataFrame(
+        {
+            "text": words,
+            "main_category_code": [0, 0, 1, 1, 0, 1, 0, 1],
+            "split": ["train"] * 5 + ["validation", "test", "test"],
+        }
+    )
+    assert results_module.majority_predictions(table).tolist() == [0] * 8
+    assert words_module.tfidf_predictions(table).tolist() == table["main_category_code"].tolist()
+    embeddings = np.zeros((8, 50, 768), np.float16)
+    embeddings[:, 0] = np.where(table["main_category_code"], 1, -1)[:, None]
+    texts = Texts.one_each(embeddings)
+    assert words_module.mean_embedding_predictions(table, texts).tolist() == table["main_category_code"].tolist()
+    swapped = table.assign(main_category_code=[0, 0, 1, 1, 0, 1, 1, 0])  # other labels on test change nothing
+    assert words_module.tfidf_predictions(swapped).tolist() == table["main_category_code"].tolist()
+
+
+def test_the_mean_is_over_the_tokens_that_are_there():
+    embeddings = np.zeros((2, 50, 768), np.float16)
+    embeddings[0, :2] = [[1.0], [3.0]]
+    means = mean_embeddings(embeddings, block=1)
+    assert (means[0] == 2).all() and (means[1] == 0).all()
+
+
+def test_rows_by_photo_weigh_every_photo_and_compare_with_the_same_photos():
+    products = pd.DataFrame(
+        {"main_category_code": [0, 0, 1, 1], "split": ["train", "validation", "test", "test"], "text": "x"}
+    )
+    owners = np.array([0, 1, 2, 2, 2, 3])
+    predicted = np.array([0, 0, 1, 1, 0, 0])
+    rows = results_module.result_rows("ours", products, predicted, 1.5, product_rows=owners)
+    assert [row["metric"] for row in rows] == ["accuracy", "macro-F1"]
+    assert rows[0]["test"] == 0.5 and rows[0]["validation"] == 1.0 and rows[0]["baseline"] == 0.0
+    labels = products["main_category_code"].to_numpy()[owners]
+    assert rows[0]["test"] == accuracy(labels[2:], predicted[2:])
+    assert rows[1]["test"] == macro_f1(labels[2:], predicted[2:])
+    assert results_module.result_rows("ours", products, predicted[:2], 1.5, product_rows=owners[:2]) == []

@@ -1,0 +1,398 @@
+"""clean_images.py: every fault is made for real, and ends in a reason in the report or in one sentence."""
+
+import json
+import os
+import pwd
+import resource
+import shlex
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from photo_samples import content, jpeg, picture, png
+from PIL import Image
+from repository import ROOT, run_script
+
+from clean_images import read_manifest
+from marketplace.data_folder import DataFolder
+
+SCRIPT = [sys.executable, "clean_images.py"]
+
+
+def clean(folder: Path, *options: object, **keywords) -> subprocess.CompletedProcess:
+    return run_script("clean_images.py", "--data-dir", folder, "--workers", 2, *options, **keywords)
+
+
+def report(folder: Path) -> dict:
+    return json.loads(DataFolder(folder).report("clean_images_64").read_text())
+
+
+def photos(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "clean_images_64").glob("*.jpg")}
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Files in the data folder that no run should leave."""
+    expected = {".jpg", ".json"}
+    return [path.name for path in folder.rglob("*") if path.is_file() and path.suffix not in expected]
+
+
+def one_sentence(result: subprocess.CompletedProcess, *words: str) -> None:
+    """It failed with status 1 and one sentence, which holds these words."""
+    assert result.returncode == 1, result.stderr
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+    for word in words:
+        assert word in result.stderr, result.stderr
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    """A folder with 400 photos of 700 pixels, of four kinds, which take a second or so to clean."""
+    images = tmp_path_factory.mktemp("many") / "images"
+    images.mkdir()
+    for number in range(400):
+        path = images / f"{number:03}.jpg"
+        if number < 4:
+            path.write_bytes(jpeg(700, 500 + number, seed=number))
+        else:
+            os.link(images / f"{number % 4:03}.jpg", path)
+    return images
+
+
+@pytest.fixture(scope="module")
+def undisturbed(many, tmp_path_factory) -> dict[str, bytes]:
+    """What a run that nothing disturbs makes of these photos."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert clean(folder, "--images", many).returncode == 0
+    return photos(folder)
+
+
+def test_faulty_photos_are_set_aside_each_with_its_reason(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    good = jpeg(120, 90)
+    faults = {
+        "empty file": {"zero.jpg": b""},
+        "broken": {
+            "truncated.jpg": good[: len(good) // 2],
+            "header only.jpg": good[:300],
+            "truncated png.jpg": content(picture(90, 60), "PNG")[:2000],
+            "truncated gif.jpg": content(picture(90, 60), "GIF")[:900],
+            "truncated webp.jpg": content(picture(90, 60), "WEBP")[:500],
+        },
+        "not a JPEG, PNG, WebP or GIF": {
+            "text.jpg": b"There was no photo, I am sorry.\n",
+            "page.jpg": b"<!DOCTYPE html><title>404</title>",
+            "postscript.jpg": content(picture(40, 40), "EPS"),
+            "tiff.jpg": content(picture(40, 40), "TIFF"),
+        },
+        "too many pixels": {
+            "bomb.jpg": png(60_000, 60_000, 8, 2, b""),
+            "bomb too.jpg": good.replace(struct.pack(">HH", 90, 120), struct.pack(">HH", 65_000, 65_000), 1),
+            "zip bomb.jpg": png(20_000, 20_000, 1, 0, bytes(2501) * 20_000),
+        },
+    }
+    for named in faults.values():
+        for name, photo in named.items():
+            (images / name).write_bytes(photo)
+    with open(images / "huge.jpg", "wb") as file:
+        file.write(good)
+        file.truncate(10**9)  # takes no room: the rest is a hole
+    (images / "folder.jpg").mkdir()
+    os.mkfifo(images / "pipe.jpg")
+    (tmp_path / "outside.jpg").write_bytes(good)
+    (images / "link out.jpg").symlink_to(tmp_path / "outside.jpg")
+    (images / "link away.jpg").symlink_to("../outside.jpg")
+    (images / "link to nothing.jpg").symlink_to("nothing.jpg")
+    (images / "good.jpg").write_bytes(good)
+    (images / "link inside.jpg").symlink_to("good.jpg")
+
+    result = clean(tmp_path, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+    expected = {reason: sorted(named) for reason, named in faults.items()} | {
+        "too many bytes": ["huge.jpg"],
+        "not a file": ["folder.jpg", "pipe.jpg"],
+        "link out of the folder": ["link away.jpg", "link out.jpg"],
+        "cannot be read": ["link to nothing.jpg"],
+    }
+    assert report(tmp_path)["set_aside"] == expected
+    assert sorted(photos(tmp_path)) == ["good.jpg", "link inside.jpg"]
+    assert report(tmp_path)["in"] == 2 + sum(map(len, expected.values()))
+    assert not leftovers(tmp_path / "clean_images_64")
+    again = clean(tmp_path, timeout=60)
+    assert again.returncode == 0 and report(tmp_path)["set_aside"] == expected
+    assert report(tmp_path)["skipped"] == 2
+
+
+# Starts as whoever runs the tests, for the interpreter may lie where nobody else can enter. The script cleans one
+# folder as that user, which loads every module it needs, and then the folder of the test as an ordinary user.
+AS_ORDINARY_USER = """
+import os, sys, clean_images
+from marketplace import command_line, data_folder, photo_cleaning
+user, first, folder = int(sys.argv[1]), *sys.argv[2:]
+os.chdir(folder)
+if os.geteuid() == 0:
+    sys.argv[1:] = ["--data-dir", first]
+    clean_images.main()
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+sys.argv[1:] = ["--data-dir", "."]
+command_line.run(clean_images.main)
+"""
+
+
+def ordinary_user() -> int:
+    return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()
+
+
+def as_ordinary_user(folder: Path, first: Path) -> subprocess.CompletedProcess:
+    (first / "images").mkdir()
+    (first / "images" / "photo.jpg").write_bytes(jpeg(90, 60))
+    return run_script("-c", AS_ORDINARY_USER, ordinary_user(), first, folder)
+
+
+def test_files_that_may_not_be_read_are_set_aside(tmp_path, tmp_path_factory):
+    user, images = ordinary_user(), tmp_path / "images"
+    images.mkdir()
+    for name in ("good.jpg", "secret.jpg"):
+        (images / name).write_bytes(jpeg(90, 60))
+    for path in (tmp_path, images, *images.iterdir()):
+        os.chown(path, user, -1)
+    (images / "secret.jpg").chmod(0)
+    result = as_ordinary_user(tmp_path, tmp_path_factory.mktemp("first"))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert report(tmp_path)["set_aside"] == {"may not be read": ["secret.jpg"]}
+    assert sorted(photos(tmp_path)) == ["good.jpg"]
+
+
+@pytest.mark.parametrize("closed", ["images", "clean_images_64"])
+def test_folders_that_may_not_be_used(tmp_path, tmp_path_factory, closed):
+    user = ordinary_user()
+    for folder in (tmp_path / "images", tmp_path / "clean_images_64"):
+        folder.mkdir()
+    (tmp_path / "images" / "good.jpg").write_bytes(jpeg(90, 60))
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, user, -1)
+    (tmp_path / closed).chmod(0o500 if closed == "clean_images_64" else 0)
+    try:
+        result = as_ordinary_user(tmp_path, tmp_path_factory.mktemp("first"))
+    finally:
+        (tmp_path / closed).chmod(0o700)
+    one_sentence(result, closed, "check the path and its rights")
+    assert not leftovers(tmp_path)
+
+
+def test_missing_and_empty_folders(tmp_path):
+    one_sentence(clean(tmp_path), str(tmp_path / "images"), "is missing", "--images")
+    one_sentence(clean(tmp_path, "--images", "/nowhere"), "/nowhere is missing")
+    one_sentence(clean(tmp_path, "--images", ROOT / "README.md"), "no folder")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "notes.txt").write_text("no photo")
+    one_sentence(clean(tmp_path), "holds no .jpg or .jpeg")
+    assert not DataFolder(tmp_path).clean_images(64).exists()
+
+
+def test_nothing_usable_left(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "text.jpg").write_bytes(b"no photo")
+    one_sentence(clean(tmp_path), "none of the 1 photos", "clean_images_64_report.json")
+    assert report(tmp_path)["set_aside"] == {"not a JPEG, PNG, WebP or GIF": ["text.jpg"]}
+
+
+def test_clean_photos_are_no_raw_photos(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "photo.jpg").write_bytes(jpeg(90, 60))
+    assert clean(tmp_path).returncode == 0
+    before = photos(tmp_path)
+    one_sentence(clean(tmp_path, "--images", tmp_path / "clean_images_64"), "clean already", "--images")
+    assert photos(tmp_path) == before
+
+
+def test_a_file_where_the_folder_should_be(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "good.jpg").write_bytes(jpeg(90, 60))
+    (tmp_path / "clean_images_64").write_text("in the way")
+    one_sentence(clean(tmp_path), "clean_images_64 cannot be used")
+    assert (tmp_path / "clean_images_64").read_text() == "in the way"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--size", 0), ("--size", "big"), ("--size", 100_000), ("--workers", 0), ("--workers", -1), ("--nonsense",)],
+)
+def test_wrong_arguments(tmp_path, options):
+    result = clean(tmp_path, *options)
+    assert result.returncode == 2 and "usage:" in result.stderr
+
+
+def start(folder: Path, images: Path, workers: int = 2, code: str = "") -> subprocess.Popen:
+    """Start the script in a process group of its own and wait until it has written 150 photos."""
+    command = [sys.executable, "-c", code] if code else SCRIPT
+    options = ["--data-dir", folder, "--images", images, "--workers", str(workers)]
+    process = subprocess.Popen(
+        [*command, *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if len(list((folder / "clean_images_64").glob("*.jpg"))) >= 150:
+            break
+        time.sleep(0.005)
+    return process
+
+
+def group_is_gone(group: int, seconds: float = 30) -> bool:
+    """Whether every process of the group has ended, within some seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def workers_of(process: subprocess.Popen) -> list[int]:
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = (map(int, line.split()) for line in listed.splitlines())
+    return [pid for pid, parent in pairs if parent == process.pid]
+
+
+# saves the manifest after each chunk, so that a run which is killed within a second has saved it
+SAVING_OFTEN = (
+    "import clean_images; from marketplace.command_line import run; "
+    "clean_images.SAVE_SECONDS = 0; run(clean_images.main)"
+)
+
+
+@pytest.mark.parametrize("code", ["", SAVING_OFTEN])
+def test_killed_in_the_middle_then_run_again(tmp_path, many, undisturbed, code):
+    process = start(tmp_path, many, code=code)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    process.communicate()
+    assert group_is_gone(process.pid), "workers outlived the script"
+    done = photos(tmp_path)
+    assert 0 < len(done) < 400 and all(undisturbed[name] == photo for name, photo in done.items())
+    (tmp_path / "clean_images_64" / ".0123456789abcdef.partial").write_bytes(b"half")
+
+    result = clean(tmp_path, "--images", many)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert photos(tmp_path) == undisturbed
+    assert not leftovers(tmp_path)
+    if code:
+        assert report(tmp_path)["skipped"] > 0
+    assert report(tmp_path)["skipped"] + report(tmp_path)["cleaned"] == 400
+
+
+def test_ctrl_c_ends_soon_with_a_summary(tmp_path, many, undisturbed):
+    process = start(tmp_path, many, code=SAVING_OFTEN)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    output, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < 10  # a second or two where nothing else runs
+    assert process.returncode == 130
+    assert "of 400 photos" in errors and "Ctrl-C" in errors and "Traceback" not in errors + output, errors
+    assert group_is_gone(process.pid)
+    done = photos(tmp_path)
+    assert 0 < len(done) < 400 and all(undisturbed[name] == photo for name, photo in done.items())
+    assert not leftovers(tmp_path)
+    manifest = read_manifest(DataFolder(tmp_path).clean_images_manifest(64), 64)
+    assert clean(tmp_path, "--images", many).returncode == 0
+    assert report(tmp_path)["skipped"] == len(manifest) > 0
+    assert photos(tmp_path) == undisturbed
+
+
+def test_a_worker_that_is_killed(tmp_path, many, undisturbed):
+    process = start(tmp_path, many)
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    output, errors = process.communicate(timeout=60)
+    one_sentence(subprocess.CompletedProcess([], process.returncode, output, errors), "worker", "run the command again")
+    assert group_is_gone(process.pid)
+    assert not leftovers(tmp_path)
+    assert all(undisturbed[name] == photo for name, photo in photos(tmp_path).items())
+    assert clean(tmp_path, "--images", many).returncode == 0
+    assert photos(tmp_path) == undisturbed
+
+
+def small_disk(folder: Path, kilobytes: int) -> list[str] | None:
+    """Words that run a command with a small tmpfs mounted on `folder`, and copy it to `folder.copy` afterwards.
+
+    The mount is seen by that command only. Root may mount; others may in a user namespace, where the system allows it.
+    """
+    steps = (
+        f"mount -t tmpfs -o size={kilobytes}k,mode=755 none {shlex.quote(str(folder))} || exit 99\n"
+        f'"$@"\nstatus=$?\ncp -a {shlex.quote(str(folder))} {shlex.quote(str(folder) + ".copy")}\nexit $status'
+    )
+    for unshare in (["unshare", "--mount"], ["unshare", "--mount", "--map-root-user"], ["sudo", "-n", "unshare", "-m"]):
+        words = [*unshare, "sh", "-c", steps, "sh"]
+        copy = folder.with_name(folder.name + ".copy")
+        if shutil.which(unshare[0]) and subprocess.run([*words, "true"], capture_output=True).returncode == 0:
+            shutil.rmtree(copy)
+            return words
+        shutil.rmtree(copy, ignore_errors=True)
+    return None
+
+
+def after_a_full_disk(left: Path, many: Path, undisturbed: dict[str, bytes]) -> None:
+    """Whole files only, and with room again the next run makes the rest."""
+    assert all(undisturbed[name] == photo for name, photo in photos(left).items())
+    assert not leftovers(left)
+    assert clean(left, "--images", many).returncode == 0
+    assert photos(left) == undisturbed
+
+
+def test_a_file_that_the_system_will_not_let_grow(tmp_path, many, undisturbed):
+    """The first half of a photo is written, the rest refused: as on a disk that fills up within a file."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+
+    one_sentence(clean(tmp_path, "--images", many, preexec_fn=limit), "cannot be used (File too large)")
+    assert photos(tmp_path) == {}
+    after_a_full_disk(tmp_path, many, undisturbed)
+
+
+def test_a_full_disk_leaves_whole_files_only(tmp_path, many, undisturbed):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    mounted = small_disk(folder, kilobytes=400)
+    if not mounted:  # nobody may mount here; the test above has shown what a refused write does
+        return
+    command = [*mounted, *SCRIPT, "--data-dir", str(folder), "--images", str(many), "--workers", "2"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    one_sentence(result, "no space is left on the disk of", "free some")
+    left = folder.with_name("data.copy")
+    assert len(photos(left)) > 20
+    after_a_full_disk(left, many, undisturbed)
+
+
+def test_the_output_may_be_read_by_a_pipe_that_closes(tmp_path, many):
+    line = f"{shlex.join(SCRIPT)} --data-dir {shlex.quote(str(tmp_path))} --images {shlex.quote(str(many))} | true"
+    result = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.stderr == ""
+    assert len(photos(tmp_path)) == 400
+
+
+def test_a_photo_replaced_while_it_is_cleaned_is_seen_next_time(tmp_path, many):
+    """The manifest holds what was read, not what was listed before."""
+    images = tmp_path / "images"
+    shutil.copytree(many, images)
+    process = start(tmp_path, images, workers=1)
+    (images / "399.jpg").write_bytes(content(Image.new("RGB", (80, 80), (255, 0, 0))))
+    process.communicate(timeout=60)
+    assert clean(tmp_path).returncode == 0
+    with Image.open(tmp_path / "clean_images_64" / "399.jpg") as image:
+        assert image.getpixel((30, 30))[0] > 240

@@ -1,0 +1,361 @@
+"""clean_tabular_data.py: each step on small tables written by hand, then the script on whole data folders."""
+
+import errno
+import json
+import math
+import os
+import random
+import sys
+from unittest import mock
+
+import pandas as pd
+import pytest
+from repository import run_script
+
+import clean_tabular_data as script
+from clean_tabular_data import clean_products
+from marketplace.data_folder import CLEAN_COLUMNS, DataFolder, UserError, read_json, read_table, write_json
+from marketplace.listing_text import normalised_text
+
+
+def listing(number: int, **cells) -> dict:
+    """A raw row that is good in every column, but for `cells`."""
+    return {
+        "id": f"{number:03}",
+        "product_name": f"Oak table {number} | in Poole, Dorset | Gumtree",
+        "category": "Home & Garden / Dining, Living Room Furniture / Tables",
+        "product_description": f"A table of oak,\r number {number}.",
+        "price": "£1,250.00",
+        "location": "Poole, Dorset",
+        "page_id": 1_400_000_000 + number,
+        "create_time": "2022-02-26T02:07:05.000",
+    } | cells
+
+
+def table(*rows: dict) -> pd.DataFrame:
+    return pd.DataFrame(rows)
+
+
+def texts(*rows: dict) -> pd.DataFrame:
+    return script.cells_to_text(script.drop_unneeded_columns(table(*rows)))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data folder of 30 good listings in two categories, one with a copy, and four photos."""
+    rows = [listing(number) for number in range(28)]
+    rows += [listing(28, category="Appliances / Ovens"), listing(29, product_name="Oak table 3")]
+    rows[29] |= {"product_description": rows[3]["product_description"]}
+    write_json(tmp_path / "products_table.json", rows)
+    images = [{"id": f"p{listing_id}", "product_id": listing_id} for listing_id in ("000", "029", "030", "001")]
+    write_json(tmp_path / "images_table.json", images)
+    (tmp_path / "images").mkdir()
+    for name in ("p000.jpg", "p029.JPG", "stranger.jpeg", "notes.txt"):
+        (tmp_path / "images" / name).touch()
+    return DataFolder(tmp_path)
+
+
+def clean(folder, *options) -> None:
+    """Run the script's main in this process, which has read the gazetteer already."""
+    with mock.patch.object(sys, "argv", ["clean_tabular_data.py", "--data-dir", str(folder.path), *map(str, options)]):
+        script.main()
+
+
+def refused(folder, *options) -> str:
+    """The one sentence of a run that cannot be done, and that leaves the folder as it was."""
+    before = {path: path.is_file() and path.read_bytes() for path in folder.path.rglob("*")}
+    with pytest.raises(UserError) as error:
+        clean(folder, *options)
+    assert {path: path.is_file() and path.read_bytes() for path in folder.path.rglob("*")} == before
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# steps
+
+
+def test_cells_become_texts_or_nothing():
+    cells = [
+        "a",
+        " N/A ",
+        "",
+        "null",
+        "None",
+        "NaN",
+        "\xa0",
+        None,
+        math.nan,
+        7,
+        7.0,
+        7.5,
+        "007",
+        True,
+        "\ud83d",
+        "a\r\nb",
+    ]
+    column = script.cells_to_text(pd.DataFrame({"id": pd.Series(cells, dtype=object)}))["id"]
+    assert list(column) == ["a", *[None] * 8, "7", "7", "7.5", "007", "True", None, "a b"]
+
+
+def test_unneeded_columns_go_and_missing_ones_are_no_fault_but_for_the_needed():
+    columns = list(script.drop_unneeded_columns(table(listing(1, extra="x"))).columns)
+    assert columns == [*script.NEEDED_COLUMNS, "create_time"]
+    assert "create_time" not in script.drop_unneeded_columns(table(listing(1)).drop(columns="create_time"))
+
+
+def test_of_rows_of_one_id_the_latest_stays_then_the_greater():
+    rows = [
+        listing(1, price="£3.00", create_time="2022-02-26T10:00:00+00:00"),
+        listing(1, price="£4.00", create_time="2022-02-26 09:59:59.5"),
+        listing(1, price="£5.00", create_time="N/A"),
+        listing(2, price="£6.00"),
+        listing(2, price="£7.00"),
+        listing(2, price="N/A"),
+        listing(3),
+    ]
+    for seed in range(5):
+        random.Random(seed).shuffle(rows)
+        kept = script.latest_of_each_id(texts(*rows))
+        assert dict(zip(kept["id"], kept["price"], strict=True)) == {"001": "£3.00", "002": "£7.00", "003": "£1,250.00"}
+    without_time = table(*rows).drop(columns="create_time")
+    assert len(script.latest_of_each_id(script.cells_to_text(without_time))) == 3
+
+
+def test_prices_out_of_range_or_none_are_told_apart():
+    prices = [
+        "£0.09",
+        "£0.10",
+        "£10,000.00",
+        "£10,000.01",
+        "-3",
+        "FREE",
+        "inf",
+        "POA",
+        "1250",
+        " £5 ",
+        "GBP 20",
+        "£0.00",
+    ]
+    products, _, _, report = clean_products(
+        table(*[listing(number, price=price) for number, price in enumerate(prices)])
+    )
+    assert list(products["price"]) == [0.1, 10_000.0, 1250.0, 5.0, 20.0]
+    assert report["set aside"] == {
+        "price is no amount in pounds": ["006", "007"],
+        "price outside £0.1 to £10000": ["000", "003", "004", "005", "011"],
+    }
+
+
+def test_duplicates_point_to_the_first_by_id_whatever_their_order():
+    same = {"product_name": "A lamp", "product_description": "It shines."}
+    rows = [listing(5, **same), listing(2, **same), listing(9, **same), listing(1, **same, location="Leeds")]
+    assert script.find_duplicates(texts(*rows)) == {"005": "002", "009": "002"}
+    assert script.find_duplicates(texts(*rows[::-1])) == {"005": "002", "009": "002"}
+    # the copy of a listing that is set aside takes its place
+    _, _, duplicates, report = clean_products(table(*rows, listing(0, **same, price="N/A")))
+    assert duplicates == {"005": "002", "009": "002"} and report["set aside"]["duplicate"] == ["005", "009"]
+    # a listing set aside for its place keeps none of its copies
+    nowhere = [listing(number, **same, location="Nosuchtown, Nowhere") for number in range(3)]
+    products, _, duplicates, _ = clean_products(table(*nowhere, listing(3)))
+    assert list(products["id"]) == ["003"] and duplicates == {}
+
+
+def test_a_copy_is_found_though_title_and_banner_differ():
+    rows = [
+        listing(1, product_name="A lamp | in Poole, Dorset | Gumtree", product_description="It shines."),
+        listing(
+            2, product_name="A lamp", product_description="It shines. Posted by a seller in Lamps in Poole. 1 May 2021"
+        ),
+    ]
+    assert clean_products(table(*rows))[2] == {"002": "001"}
+
+
+def test_places_are_told_by_rule_and_never_swapped():
+    locations = [
+        "Ashford, Kent",
+        "Ashford, Surrey",
+        "Woking, Surrey",
+        "Nosuchtown, Bristol",
+        "Nosuchtown, Kent",
+        "Nowhere",
+    ]
+    rows = [listing(number, location=location) for number, location in enumerate(locations)]
+    products, _, _, report = clean_products(table(*rows))
+    assert report["located by"] == {"town": 3, "county name": 1, "county mean": 1}
+    assert report["set aside"] == {"place unknown": ["005"]}
+    by_id = products.set_index("id")
+    assert by_id.loc["000", "longitude"] > 0.5 and by_id.loc["001", "longitude"] < 0
+    assert by_id.loc["004", "latitude"] == by_id.loc["000", "latitude"]
+    assert products["latitude"].between(49, 61).all() and products["longitude"].between(-9, 2).all()
+
+
+def test_a_town_of_the_name_far_from_the_county_is_reported():
+    towns = ["Truro", "Aberdeen", "Penzance"]
+    rows = [listing(number, location=f"{town}, Cornwall") for number, town in enumerate(towns)]
+    report = clean_products(table(*rows))[3]
+    assert report["town far from its county"] == ["001"]
+
+
+def test_categories_are_coded_in_sorted_order_also_one_never_seen():
+    paths = [
+        "Zithers / Small",
+        "Appliances",
+        "Baby & Kids Stuff / CDs/DVDs",
+        "éclairs / x",
+        "Appliances / Ovens",
+        "/ x",
+    ]
+    products, categories, _, report = clean_products(
+        table(*[listing(number, category=path) for number, path in enumerate(paths)])
+    )
+    assert categories == ["Appliances", "Baby & Kids Stuff", "Zithers", "éclairs"]
+    assert list(products["main_category_code"]) == [2, 0, 1, 3, 0]
+    assert list(products["category"]) == paths[:5]
+    assert report["set aside"] == {"no main category": ["005"]}
+
+
+def test_a_text_of_which_nothing_is_left_is_set_aside():
+    rows = [
+        listing(1, product_name=" | in Poole, Dorset | Gumtree"),
+        listing(2, product_description="Posted by a seller."),
+    ]
+    assert clean_products(table(*rows, listing(3)))[3]["set aside"] == {
+        "no product_name after the clean-up": ["001"],
+        "no product_description after the clean-up": ["002"],
+    }
+
+
+def test_steps_are_idempotent():
+    rows = texts(*[listing(number) for number in range(5)], listing(4, price="£1"), listing(5, location="Nowhere"))
+    steps = [
+        script.drop_unneeded_columns,
+        script.cells_to_text,
+        script.latest_of_each_id,
+        lambda products: script.drop_nulls(products, "price"),
+        script.clean_texts,
+        script.price_to_float,
+        lambda products: script.drop_prices_outside(products, 0.1, 10_000),
+        script.add_main_category,
+        lambda products: script.add_main_category_code(products, ["Home & Garden"]),
+        script.add_place,
+        script.add_split,
+    ]
+    for step in steps:
+        before = rows.copy()
+        rows = step(rows)
+        pd.testing.assert_frame_equal(step(rows), rows)
+        pd.testing.assert_index_equal(before.index.intersection(rows.index), rows.index)
+
+
+def test_no_text_stands_in_two_splits():
+    forms = ["A red lamp", "a RED lamp!", "A\rred   lamp.", "a red—lamp 😀", "Ａ red lamp"]
+    rows = [listing(number, product_description=forms[number % 5] + f" {number // 5}") for number in range(500)]
+    products = clean_products(table(*rows))[0]
+    groups = products.groupby(products["product_description"].map(normalised_text))["split"]
+    assert groups.ngroups == 100 and (groups.nunique() == 1).all()
+    assert set(products["split"]) == {"train", "validation", "test"}
+
+
+# the script
+
+
+def test_files_report_and_output(folder):
+    result = run_script("clean_tabular_data.py", "--data-dir", folder.path)
+    assert result.returncode == 0 and result.stderr == ""
+    products = read_table(folder.products_table_clean, "clean_tabular_data.py", CLEAN_COLUMNS)
+    assert list(products.columns) == list(CLEAN_COLUMNS) and len(products) == 29
+    assert products.loc[0, ["product_name", "product_description", "price"]].tolist() == [
+        "Oak table 0",
+        "A table of oak,\nnumber 0.",
+        1250.0,
+    ]
+    assert read_json(folder.main_categories, "") == ["Appliances", "Home & Garden"]
+    assert read_json(folder.duplicates, "") == {"029": "003"}
+    report = read_json(folder.report("clean_tabular"), "")
+    assert (report["rows in"], report["rows out"], report["set aside"]) == (30, 29, {"duplicate": ["029"]})
+    assert "rows out: 29" in result.stdout and "set aside / duplicate: 1" in result.stdout
+    photos = report["photos"]
+    assert photos["photos of no listing in the table"] == ["p030"]
+    assert len(photos["clean listings without photo"]) == 26 and "003" not in photos["clean listings without photo"]
+    assert photos["photos without file"] == ["p001", "p030"]
+    assert photos["files without photo in the table"] == ["stranger"]
+
+
+def test_without_images_table_photos_are_not_counted(folder):
+    folder.images_table.unlink()
+    clean(folder)
+    assert "missing" in read_json(folder.report("clean_tabular"), "")["photos"]
+
+
+def test_again_and_in_another_order_gives_the_same_bytes(folder):
+    def outputs():
+        paths = (folder.products_table_clean, folder.main_categories, folder.duplicates)
+        return [path.read_bytes() for path in paths]
+
+    clean(folder)
+    first = outputs()
+    clean(folder)
+    assert outputs() == first
+    rows = json.loads(folder.products_table.read_text())
+    random.Random(1).shuffle(rows)
+    write_json(folder.products_table, rows)
+    clean(folder)
+    assert outputs() == first
+
+
+def test_its_own_output_is_refused(folder):
+    clean(folder)
+    folder.products_table.write_bytes(folder.products_table_clean.read_bytes())
+    assert "clean already" in refused(folder)
+    result = run_script("clean_tabular_data.py", "--data-dir", folder.path)
+    assert result.returncode == 1 and result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], "has no rows"),
+        ([{"id": "1", "price": "£5"}], "has no column product_name, category"),
+        ([listing(1, price="N/A"), listing(2, price="POA")], "1 no price, 1 price is no amount in pounds"),
+        ([listing(1, id=None)], "1 without id"),
+        (["text"], "not readable as a table"),
+    ],
+)
+def test_nothing_usable_ends_in_one_sentence(folder, rows, words):
+    write_json(folder.products_table, rows)
+    assert words in refused(folder)
+
+
+def test_a_missing_or_broken_table_ends_in_one_sentence(folder):
+    folder.products_table.write_text('[{"id": "1"')
+    assert "not readable" in refused(folder)
+    folder.products_table.unlink()
+    assert "run download_products_table.py first" in refused(folder)
+
+
+def test_the_range_of_prices_can_be_set(folder):
+    assert "price outside £0.1 to £1000" in refused(folder, "--max-price", 1000)
+    clean(folder, "--min-price", 1250, "--max-price", 1250)
+
+
+@pytest.mark.parametrize(
+    "options", [("--min-price", "nan"), ("--min-price", "-1"), ("--min-price", "5", "--max-price", "4")]
+)
+def test_wrong_arguments_end_in_2(tmp_path, options):
+    with pytest.raises(SystemExit) as end:
+        clean(DataFolder(tmp_path), *options)
+    assert end.value.code == 2
+
+
+def test_a_full_disk_leaves_the_earlier_files_whole(folder, monkeypatch):
+    clean(folder)
+    before = {path: path.read_bytes() for path in folder.path.glob("*.json")}
+
+    def full_disk(path, products):
+        path.write_text("[{")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(script, "write_table", full_disk)
+    with pytest.raises(OSError, match="space"):
+        clean(folder, "--max-price", 1250)
+    assert {path: path.read_bytes() for path in folder.path.iterdir() if path.is_file()} == before

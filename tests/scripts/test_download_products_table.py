@@ -1,0 +1,298 @@
+"""Downloading the tables, from a real PostgreSQL server and from SQLite: what arrives, from where, and when again."""
+
+import json
+import math
+import sqlite3
+import subprocess
+import sys
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+import sqlalchemy
+from marketplace_database import SCRIPT, assert_refused, fill, fresh_marketplace, image, make_long_products, product
+from repository import ROOT, run_script
+
+from download_products_table import COLUMNS, encode_rows, table_name
+from marketplace.data_folder import read_table
+
+AWKWARD_TEXTS = [
+    None,
+    "",
+    "N/A",
+    "null",
+    "0012",
+    "1e5",
+    "=cmd()",
+    "2022-02-26 10:00:00",
+    "ends in CR\r, LF\n, both\r\n and a tab\t",
+    "a 🪑 and a 👩‍👩‍👧, e\u0301, \u2028, \x1b[31m, \\u0041, \"quoted\", 'single', back\\slash",
+    "x" * 100_000,
+    "é🪑\r\n" * 25_000,
+]
+
+
+@pytest.fixture
+def marketplace(postgres, tmp_path):
+    with fresh_marketplace(postgres, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def sqlite_folder(tmp_path):
+    """A data folder whose marketplace.db has three products and images."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    fill(f"sqlite:///{folder}/marketplace.db", [product(i) for i in range(3)], [image(i) for i in range(3)])
+    return folder
+
+
+def environment_without_database(**more: str) -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **more}
+
+
+def test_both_tables_arrive_and_the_report_says_from_where(marketplace):
+    result = marketplace.download()
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert result.stdout.splitlines()[0] == (
+        f"source: the PostgreSQL database {marketplace.database} at 127.0.0.1:{marketplace.server.port} "
+        f"(from {marketplace.credentials})"
+    )
+    expected = product(1) | {"create_time": "2022-02-26T10:30:01"}
+    assert marketplace.table("products")[1] == expected
+    assert list(marketplace.table("products")[1]) == list(COLUMNS["products"])
+    assert marketplace.table("images")[2] == image(2) | {"create_time": "2022-02-26T00:00:00"}
+    text = (marketplace.folder / "download_report.json").read_text()
+    report = json.loads(text)
+    assert marketplace.server.password not in text
+    assert report["downloaded"] == ["products", "images"]
+    assert report["tables"]["products"]["rows"] == 3
+    assert report["tables"]["images"]["source"] == {
+        "host": "127.0.0.1",
+        "port": marketplace.server.port,
+        "database": marketplace.database,
+        "table": "images",
+    }
+    assert sorted(path.name for path in marketplace.folder.iterdir()) == [
+        "download_report.json",
+        "images_table.json",
+        "products_table.json",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
+def test_texts_arrive_exactly(kind, postgres, tmp_path):
+    rows = [product(i, product_description=text, price=text) for i, text in enumerate(AWKWARD_TEXTS)]
+    if kind == "sqlite":
+        (tmp_path / "data").mkdir()
+        fill(f"sqlite:///{tmp_path}/data/marketplace.db", rows, [])
+        result = run_script(SCRIPT, "--data-dir", tmp_path / "data")
+    else:
+        with fresh_marketplace(postgres, tmp_path, rows=0) as marketplace:
+            fill(marketplace.url, rows, [])
+            result = marketplace.download()
+    assert result.returncode == 0, result.stderr
+    path = tmp_path / "data" / "products_table.json"
+    records = json.loads(path.read_text(encoding="utf-8"))
+    assert [record["product_description"] for record in records] == AWKWARD_TEXTS
+    assert [record["price"] for record in records] == AWKWARD_TEXTS
+    assert [record["create_time"] for record in records] == [row["create_time"].isoformat() for row in rows]
+    table = read_table(path, "download_products_table.py")
+    assert [None if text != text else text for text in table["product_description"]] == AWKWARD_TEXTS
+    assert json.loads((tmp_path / "data" / "images_table.json").read_text()) == []
+
+
+def test_columns_of_other_types_and_extra_columns_are_welcome(marketplace):
+    marketplace.execute("ALTER TABLE products ALTER id TYPE bigint USING right(id, 1)::bigint + 9007199254740993")
+    marketplace.execute("ALTER TABLE products ALTER create_time TYPE timestamptz")
+    marketplace.execute("ALTER TABLE images ALTER product_id TYPE uuid USING md5(product_id)::uuid")
+    marketplace.execute(
+        "ALTER TABLE products ADD amount numeric(12, 2) DEFAULT 12.10, ADD score float8 DEFAULT 'NaN', "
+        "ADD tags text[] DEFAULT '{a,b}', ADD more jsonb DEFAULT '{\"k\": [1, null]}', "
+        "ADD raw bytea DEFAULT '\\x00ff', "
+        'ADD "Odd ""100% %s"" name; --" text DEFAULT \'x\''
+    )
+    result = marketplace.download()
+    assert result.returncode == 0, result.stderr
+    record = marketplace.table("products")[0]
+    assert record["id"] == "9007199254740993"
+    assert record["create_time"] == "2022-02-26T10:30:00+00:00"
+    assert [record[name] for name in ("amount", "score", "tags", "raw")] == ["12.10", None, ["a", "b"], "00ff"]
+    assert record["more"] == {"k": [1, None]}
+    assert record['Odd "100% %s" name; --'] == "x"
+    assert UUID(marketplace.table("images")[0]["product_id"])
+
+
+def test_times_that_python_does_not_know_stay_text(marketplace):
+    times = ["infinity", "20000-01-01 00:00:00", "0044-03-15 12:00:00 BC", "2022-02-26 10:00:00.25"]
+    marketplace.execute("DELETE FROM images")
+    for number, time in enumerate(times):
+        marketplace.execute(f"INSERT INTO images (id, create_time) VALUES ('{number}', '{time}')")
+    result = marketplace.download("--tables", "images")
+    assert result.returncode == 0, result.stderr
+    times_there = [record["create_time"] for record in marketplace.table("images")]
+    assert times_there == ["infinity", "20000-01-01T00:00:00", "0044-03-15T12:00:00 BC", "2022-02-26T10:00:00.25"]
+
+
+def test_rows_become_json_records():
+    columns = [
+        sqlalchemy.column("id", sqlalchemy.Integer()),
+        sqlalchemy.column("score", sqlalchemy.Float()),
+        sqlalchemy.column("create_time", sqlalchemy.DateTime()),
+        sqlalchemy.column("note", sqlalchemy.Text()),
+    ]
+    rows = [
+        (7, 1.5, "2022-02-26 01:02:03.000004+00", "£"),
+        (None, math.inf, "2022-02-26 01:02:03.000000", None),
+        (8, math.nan, "no time", b"\x00"),
+    ]
+    assert json.loads(f"[{encode_rows(rows, columns)}]") == [
+        {"id": "7", "score": 1.5, "create_time": "2022-02-26T01:02:03.000004+00:00", "note": "£"},
+        {"id": None, "score": None, "create_time": "2022-02-26T01:02:03", "note": None},
+        {"id": "8", "score": None, "create_time": "no time", "note": "00"},
+    ]
+    amounts = [(Decimal("1.10"),), (True,), ([1.5, None],), ([math.nan],)]
+    encoded = json.loads(f"[{encode_rows(amounts, [sqlalchemy.column('amount')])}]")
+    assert [record["amount"] for record in encoded] == ["1.10", True, [1.5, None], "[nan]"]
+
+
+def test_an_empty_table_is_an_empty_list(marketplace):
+    marketplace.execute("DELETE FROM images")
+    result = marketplace.download()
+    assert result.returncode == 0, result.stderr
+    assert marketplace.table("images") == []
+    columns = COLUMNS["images"]
+    table = read_table(marketplace.folder / "images_table.json", "download_products_table.py", columns)
+    assert list(table.columns) == list(columns) and len(table) == 0
+
+
+def test_a_table_already_there_is_skipped_until_its_source_is_another(marketplace, postgres, tmp_path_factory):
+    marketplace.download()
+    marketplace.execute("DELETE FROM products WHERE id = 'product-0'")
+    second = marketplace.download()
+    assert "products: already in" in second.stdout and len(marketplace.table("products")) == 3
+    assert json.loads((marketplace.folder / "download_report.json").read_text())["skipped"] == ["products", "images"]
+
+    forced = marketplace.download("--force", "--tables", "products")
+    assert "2 rows" in forced.stdout and len(marketplace.table("products")) == 2
+    report = json.loads((marketplace.folder / "download_report.json").read_text())
+    assert report["tables"]["images"]["rows"] == 3, "what is known of the other table is kept"
+
+    (marketplace.folder / "products_table.json").write_text("[]")  # written by somebody else
+    assert "products: 2 rows" in marketplace.download().stdout
+    with fresh_marketplace(postgres, tmp_path_factory.mktemp("other"), rows=5) as other:
+        marketplace.write_credentials(DATABASE=other.database)
+        assert "products: 5 rows" in marketplace.download().stdout
+
+
+def test_sqlite_is_read_again_when_the_file_changes(sqlite_folder):
+    first = run_script(SCRIPT, "--data-dir", sqlite_folder)
+    assert first.stdout.startswith(f"source: the SQLite database {sqlite_folder}/marketplace.db (from data folder)\n")
+    assert "3 rows" in first.stdout
+    assert "already in" in run_script(SCRIPT, "--data-dir", sqlite_folder).stdout
+    database = sqlite3.connect(sqlite_folder / "marketplace.db")
+    with database:
+        database.execute("DELETE FROM products WHERE id = 'product-0'")
+    database.close()
+    assert "products: 2 rows" in run_script(SCRIPT, "--data-dir", sqlite_folder).stdout
+
+
+def test_sources_are_looked_for_in_order(marketplace, sqlite_folder_beside, tmp_path):
+    """--credentials, then marketplace.db, then DATABASE_URL, then ./credentials.yaml, then advice."""
+    work = tmp_path / "work"
+    work.mkdir()
+    url = marketplace.url.render_as_string(hide_password=False).replace("+psycopg2", "")
+
+    def first_line(*arguments, **environment):
+        result = run_script(SCRIPT, *arguments, cwd=work, env=environment_without_database(**environment))
+        return (result.stdout or result.stderr).splitlines()[0]
+
+    empty = ("--data-dir", marketplace.folder)
+    assert "no source of tables" in first_line(*empty)
+    marketplace.server.write_credentials(work / "credentials.yaml", DATABASE=marketplace.database)
+    assert first_line(*empty).endswith("(from credentials.yaml)")
+    assert first_line(*empty, DATABASE_URL=url).endswith("(from DATABASE_URL)")
+    sample = ("--data-dir", sqlite_folder_beside)
+    assert first_line(*sample, DATABASE_URL=url).endswith("(from data folder)")
+    named = first_line(*sample, "--credentials", marketplace.credentials, DATABASE_URL=url)
+    assert named.endswith(f"(from {marketplace.credentials})")
+
+
+@pytest.fixture
+def sqlite_folder_beside(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sqlite")
+    fill(f"sqlite:///{folder}/marketplace.db", [product(1)], [image(1)])
+    return folder
+
+
+def test_no_source_gets_advice(tmp_path):
+    result = run_script(SCRIPT, "--data-dir", tmp_path, cwd=tmp_path, env=environment_without_database())
+    assert_refused(result, "prepare.py", "credentials.yaml.example")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("not a url with s3cret", "DATABASE_URL is not a database URL"),
+        ("postgresql://user:s3cret@host:abc/database", "DATABASE_URL is not a database URL"),
+        ("mysql://user:s3cret@host/database", "database type mysql"),
+        ("postgresql://user:s3cret@/database", "no host"),
+        ("sqlite:////nowhere/at/all.db", "is not there"),
+    ],
+)
+def test_a_database_url_that_is_none(url, words, tmp_path):
+    environment = environment_without_database(DATABASE_URL=url)
+    result = run_script(SCRIPT, "--data-dir", tmp_path, cwd=tmp_path, env=environment)
+    assert_refused(result, words, secret="s3cret", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["products; drop table x", "products--", "", "a.b", '"x"', "../x", "1x", "x" * 64, "é"]
+)
+def test_a_table_name_that_is_more_than_a_name_is_refused(name):
+    with pytest.raises(Exception, match="is not a table name"):
+        table_name(name)
+
+
+def test_an_injected_table_name_is_a_wrong_argument(marketplace):
+    result = marketplace.download("--tables", "products; drop table products")
+    assert result.returncode == 2 and "is not a table name" in result.stderr and "Traceback" not in result.stderr
+    assert marketplace.execute("SELECT count(*) FROM products") == [(3,)]
+
+
+def test_a_missing_table_and_a_missing_column_are_named(marketplace):
+    assert_refused(marketplace.download("--tables", "listings"), "no table listings", "images, products")
+    marketplace.download()
+    before = (marketplace.folder / "products_table.json").read_bytes()
+    marketplace.execute("ALTER TABLE products DROP price, DROP location")
+    result = marketplace.download("--force")
+    assert_refused(result, "table products has no column price, location", folder=marketplace.folder)
+    assert (marketplace.folder / "products_table.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"SQLite format 3\x00" + bytes(200), b"no database at all" * 100])
+def test_a_file_that_is_no_sqlite_database(content, tmp_path):
+    (tmp_path / "marketplace.db").write_bytes(content)
+    expected = "no table products" if not content else "not a whole SQLite database"
+    assert_refused(run_script(SCRIPT, "--data-dir", tmp_path), expected, folder=tmp_path)
+
+
+def peak_memory(marketplace, rows: int) -> int:
+    """Peak resident memory in bytes of a process that downloads `rows` rows."""
+    make_long_products(marketplace, rows)
+    code = (
+        "import re, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__');"
+        "print('peak', re.search(r'VmHWM:\\s+([0-9]+) kB', open('/proc/self/status').read())[1])"
+    )
+    command = [sys.executable, "-c", code, *marketplace.command("--force", "--tables", "products")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert f"products: {rows:,} rows" in result.stdout, result.stderr
+    return 1024 * int(result.stdout.split("peak ")[1])
+
+
+def test_memory_does_not_grow_with_the_table(postgres, tmp_path):
+    with fresh_marketplace(postgres, tmp_path, rows=0) as marketplace:
+        small = peak_memory(marketplace, 10_000)
+        large = peak_memory(marketplace, 1_000_000)
+    assert large - small < 100e6

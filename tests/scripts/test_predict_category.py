@@ -1,0 +1,165 @@
+"""predict_category.py: a photo, words, or both, and every way to get them wrong."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from repository import run_script
+from trained_folder import trained_by_two_processes
+
+from models import CombinedModel, ImageModel, TextModel
+from models.checkpoints import save_checkpoint
+from predict_category import Predictor, predict, predictions, read_photo
+
+LABELS = ["Boats", "Hats", "Music & Maps"]
+SETTINGS = {"encoder": "all-MiniLM-L6-v2", "image_size": 32}
+
+
+@pytest.fixture(scope="module")
+def model() -> CombinedModel:
+    torch.manual_seed(3)
+    model = CombinedModel(num_classes=3).eval()
+    torch.nn.init.normal_(model.mean_text_output)
+    torch.nn.init.normal_(model.mean_image_output)
+    return model
+
+
+@pytest.fixture
+def predictor(model) -> Predictor:
+    return Predictor(model, LABELS, temperature=1.0, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    """A data folder with checkpoints of untrained networks, and a photo."""
+    folder = tmp_path_factory.mktemp("predict")
+    for name, network, settings in (
+        ("combined", model, {**SETTINGS, "temperature": 2.0}),
+        ("text", model.text_model, {"encoder": SETTINGS["encoder"]}),
+        ("image", model.image_model, {"image_size": 32}),
+    ):
+        path = folder / "checkpoints" / f"{name}_model_best.pt"
+        save_checkpoint(path, network, LABELS, configuration=settings)
+    pixels = np.random.default_rng(5).integers(0, 256, (30, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "photo.jpg")
+    (folder / "broken.jpg").write_bytes((folder / "photo.jpg").read_bytes()[:100])
+    (folder / "note.jpg").write_text("not a photo")
+    return folder
+
+
+def inputs(seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return random.standard_normal((50, 768)).astype(np.float16), random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+def test_both_inputs_either_alone_and_a_temperature(predictor):
+    text, pixels = inputs()
+    found = [predict(predictor, *pair) for pair in ((text, pixels), (text, None), (None, pixels))]
+    for probabilities in found:
+        assert probabilities.shape == (3,) and probabilities.sum() == pytest.approx(1)
+    assert not np.allclose(found[0], found[1]) and not np.allclose(found[0], found[2])
+    predictor.temperature = 50.0
+    assert np.ptp(predict(predictor, text, pixels)) < np.ptp(found[0])
+
+
+def test_a_missing_photo_counts_as_the_mean_output_of_its_branch(predictor, model):
+    text, _ = inputs()
+    output = model.text_model(torch.from_numpy(text[None]).float())
+    expected = model.combine(output, model.mean_image_output[None]).softmax(1)[0]
+    assert predict(predictor, text, None) == pytest.approx(expected.detach().numpy(), abs=1e-5)
+
+
+def test_the_same_answer_twice(predictor):
+    assert np.array_equal(predict(predictor, *inputs()), predict(predictor, *inputs()))
+
+
+def test_one_branch_alone():
+    text, pixels = inputs()
+    words = Predictor(TextModel(3).eval(), LABELS, SETTINGS["encoder"], None, 1.0)
+    picture = Predictor(ImageModel(3).eval(), LABELS, None, SETTINGS["image_size"], 1.0)
+    assert predict(words, text, None).sum() == pytest.approx(1)
+    assert predict(picture, None, pixels).sum() == pytest.approx(1)
+
+
+def test_best_first_and_no_more_than_there_are():
+    found = predictions(np.array([0.2, 0.5, 0.3]), LABELS, 2)
+    assert found == [{"category": "Hats", "probability": 0.5}, {"category": "Music & Maps", "probability": 0.3}]
+    assert len(predictions(np.array([0.2, 0.5, 0.3]), LABELS, 99)) == 3
+
+
+def test_a_photo_is_made_square_on_black_like_those_of_training(folder):
+    pixels = read_photo(folder / "photo.jpg", 32)
+    assert pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8
+    assert pixels[:6].max() < 40 < pixels[14:18].mean()
+
+
+def test_json_holds_the_categories_best_first(folder):
+    result = run_script(
+        "predict_category.py", "--data-dir", folder, "--image", folder / "photo.jpg", "--text", "a hat", "--json"
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found.keys() == {"predictions"}
+    assert {line["category"] for line in found["predictions"]} == set(LABELS)
+    chances = [line["probability"] for line in found["predictions"]]
+    assert chances == sorted(chances, reverse=True) and sum(chances) == pytest.approx(1)
+
+
+def test_a_branch_by_its_checkpoint_and_any_text(folder):
+    texts = {"emoji": "🎩🎩", "long": "hat " * 5000}
+    for text in texts.values():
+        result = run_script(
+            "predict_category.py", "--checkpoint", folder / "checkpoints" / "text_model_best.pt", "--text", text,
+            "--top", 1,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        assert re.fullmatch(r" *[0-9.]+%  [A-Z][\w& ]+\n", result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--image", "broken.jpg"], r"the photo .*broken\.jpg cannot be read \(broken\)"),
+        (["--image", "note.jpg"], r"the photo .*note\.jpg cannot be read"),
+        (["--image", "missing.jpg"], r"the photo .*missing\.jpg cannot be opened"),
+        (["--text", " \n"], "the text is empty"),
+        (["--text", "hat", "--checkpoint", "photo.jpg"], "damaged or not one of ours"),
+        (["--text", "hat", "--checkpoint", "none.pt"], "is missing: run train_models.py first"),
+        (["--text", "hat", "--checkpoint", "checkpoints/image_model_best.pt"], "reads no text: leave out --text"),
+        (["--image", "photo.jpg", "--checkpoint", "checkpoints/text_model_best.pt"], "sees no photo"),
+        (["--text", "hat", "--data-dir", "nowhere"], "there is no data folder nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(folder, arguments, sentence, capsys, monkeypatch):
+    import predict_category
+    from marketplace.command_line import run
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", ["predict_category.py", "--data-dir", ".", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        run(predict_category.main)
+    assert re.fullmatch(rf"error: {sentence}[^\n]*\.|error: .*{sentence}[^\n]*\.", str(stopped.value.code))
+    assert capsys.readouterr().out == ""
+
+
+def test_neither_photo_nor_text_is_a_wrong_argument(monkeypatch, capsys):
+    import predict_category
+
+    monkeypatch.setattr("sys.argv", ["predict_category.py"])
+    with pytest.raises(SystemExit) as stopped:
+        predict_category.main()
+    assert stopped.value.code == 2 and "--image, --text or both" in capsys.readouterr().err
+
+
+def test_the_networks_of_a_training_answer(sample_folder):
+    folder = sample_folder.parent / "trained"
+    trained_by_two_processes(sample_folder, folder)
+    photo = next((sample_folder / "clean_images_64").glob("*.jpg"))
+    result = run_script("predict_category.py", "--data-dir", folder, "--image", photo, "--json", "--top", 2)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)["predictions"]
+    assert len(found) == 2
+    assert {line["category"] for line in found} <= set(json.loads((folder / "main_categories.json").read_text()))

@@ -1,0 +1,65 @@
+"""The layout of the repository: imports go one way, and what needs no network does not load torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from repository import ROOT
+
+# Each package may import itself and the ones before it.
+ORDER = ("marketplace", "evaluation", "shallow", "models", "ranking")
+ALLOWED = {name: set(ORDER[: place + 1]) for place, name in enumerate(ORDER)}
+ALLOWED["sample_marketplace"] = {"marketplace", "sample_marketplace"}
+OWN = {*ALLOWED, "benchmarks", "tests", *(path.stem for path in ROOT.glob("*.py"))}
+FILES = [path for package in ALLOWED for path in sorted((ROOT / package).rglob("*.py"))]
+WITHOUT_TORCH = ("marketplace", "evaluation", "shallow")
+
+
+def imported(path: Path) -> list[tuple[str, bool]]:
+    """The top-level names that a file imports, inside functions too, and whether each stands inside a function."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name.split(".")[0], id(node) in inside) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.append((node.module.split(".")[0], id(node) in inside))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    package = path.relative_to(ROOT).parts[0]
+    for name, _ in imported(path):
+        assert name not in OWN or name in ALLOWED[package], f"{package} imports {name}"
+        assert package not in WITHOUT_TORCH or name not in ("torch", "torchvision", "transformers")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_function_imports_one_of_our_packages(path):
+    assert not [name for name, inside in imported(path) if inside and name in OWN | {"torch"}]
+
+
+def test_the_rule_sees_an_import_inside_a_function(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text("import os\ndef f():\n    from models.training import fit\n", encoding="utf-8")
+    assert imported(path) == [("os", False), ("models", True)]
+
+
+def test_tables_and_shallow_models_do_not_load_torch():
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for package in WITHOUT_TORCH
+        for path in sorted((ROOT / package).glob("*.py"))
+    ]
+    code = f"import {', '.join(modules)}\nimport sys\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
