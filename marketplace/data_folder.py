@@ -7,7 +7,6 @@ that knows its file names, that writes a file whole or not at all, and that turn
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import re
@@ -85,11 +84,11 @@ def write_whole(path: Path, flush: bool = True) -> Iterator[Path]:
 
     The file is written beside its place under a random name and renamed: a reader sees the old or the new file, never
     half of one, and two runs at once do not share a partial file. `flush` waits until the file is on the disk, which
-    is too slow for thousands of photos. The first write into a folder removes partial files there that are older than
-    a day; younger ones may belong to another run.
+    is too slow for thousands of photos. A flushed write removes old partial files from the folder, too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_old_partial_files(path.parent)
+    if flush:
+        remove_old_partial_files(path.parent)
     partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
     try:
         yield partial
@@ -101,8 +100,8 @@ def write_whole(path: Path, flush: bool = True) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-@functools.cache
-def _remove_old_partial_files(folder: Path) -> None:
+def remove_old_partial_files(folder: Path) -> None:
+    """Remove partial files older than a day, which killed runs left; younger ones may belong to another run."""
     for partial in folder.glob(f".*{PARTIAL_SUFFIX}"):
         with contextlib.suppress(OSError):
             if time.time() - partial.stat().st_mtime > PARTIAL_SECONDS:
