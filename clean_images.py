@@ -159,8 +159,8 @@ def plan_job(images: Path, folder: DataFolder, size: int) -> CleaningJob:
 def clean_photos(job: CleaningJob, workers: int, scheduler: str | None) -> None:
     """Clean the photos of a job, and save its manifest every SAVE_SECONDS."""
     names = [(job.photos[output][0], output) for output in job.to_clean]
-    folders = job.images.absolute(), job.outputs.absolute()
-    tasks = [(*folders, names[start : start + TASK_PHOTOS], job.size) for start in range(0, len(names), TASK_PHOTOS)]
+    parts = [names[start : start + TASK_PHOTOS] for start in range(0, len(names), TASK_PHOTOS)]
+    tasks = [(job.images, job.outputs, part, job.size) for part in parts]
     cleaning = on_cluster(tasks, scheduler) if scheduler else on_this_machine(tasks, workers)
     next_save = time.monotonic() + SAVE_SECONDS
     with cleaning as results, progress_bar(len(names), "cleaning photos") as bar:

@@ -4,7 +4,6 @@ Both are context managers that give an iterator over the results.
 """
 
 import collections
-import concurrent.futures
 import contextlib
 import itertools
 import logging
@@ -13,12 +12,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import marketplace
-from marketplace.data_folder import UserError
+from marketplace.data_folder import UserError, first_line
 from marketplace.photo_cleaning import clean_files
 
 CLUSTER_SECONDS = 10  # to reach a scheduler, and for its first worker to appear
@@ -32,9 +32,9 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def submit(executor: concurrent.futures.Executor, tasks: list[Task], seconds: float | None) -> Results:
+def submit(executor: Executor, function: Callable, tasks: list[Task], seconds: float | None) -> Results:
     """Submit all tasks and return an iterator over their results; each task is waited for at most `seconds`."""
-    futures = collections.deque(executor.submit(clean_files, *task) for task in tasks)
+    futures = collections.deque(executor.submit(function, *task) for task in tasks)
     return itertools.chain.from_iterable(futures.popleft().result(seconds) for _ in tasks)
 
 
@@ -59,9 +59,9 @@ def on_this_machine(tasks: list[Task], workers: int) -> Iterator[Results]:
     """
     # fork is the fastest way to start; the default of other systems is used there
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, prepare_worker)
+    pool = ProcessPoolExecutor(workers, context, prepare_worker)
     try:
-        yield submit(pool, tasks, None)
+        yield submit(pool, clean_files, tasks, None)
     except BrokenProcessPool:
         raise UserError(
             "a worker process was killed, perhaps for lack of memory: finished photos are kept, "
@@ -88,14 +88,16 @@ def on_cluster(tasks: list[Task], scheduler: str) -> Iterator[Results]:
     try:
         with distributed.Client(scheduler, timeout=CLUSTER_SECONDS) as client:
             client.wait_for_workers(1, CLUSTER_SECONDS)
-            yield submit(client.get_executor(pure=False), tasks, SILENCE_SECONDS)
+            absolute = [(images.absolute(), outputs.absolute(), *rest) for images, outputs, *rest in tasks]
+            # a lambda, for Dask would pickle a function with a name by that name
+            yield submit(client.get_executor(pure=False), lambda *task: clean_files(*task), absolute, SILENCE_SECONDS)
     except Exception as error:
         of_a_disk = isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError)
         if of_a_disk or isinstance(error, UserError):
             raise
         raise UserError(
-            f"the Dask cluster at {scheduler} does not answer ({type(error).__name__}): check the address, and that "
-            "scheduler and workers are alive; finished photos are kept, run the command again."
+            f"the Dask cluster at {scheduler} failed ({first_line(error)}): check the address, and that scheduler and "
+            "workers are alive; finished photos are kept, run the command again."
         ) from None
     finally:
         logging.disable(logging.NOTSET)
