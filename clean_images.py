@@ -172,11 +172,6 @@ def clean_photos(job: CleaningJob, workers: int, scheduler: str | None) -> None:
                 next_save = time.monotonic() + SAVE_SECONDS
 
 
-def printable(name: str) -> str:
-    """A file name that is not valid text (Linux allows any bytes) in a form that JSON and terminals take."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def clean_folder(images: Path, folder: DataFolder, size: int, workers: int, scheduler: str | None = None) -> dict:
     """Bring the folder of clean photos up to date with `images`; returns the report, which it also writes.
 
@@ -203,9 +198,9 @@ def clean_folder(images: Path, folder: DataFolder, size: int, workers: int, sche
         "in": found,
         "cleaned": job.cleaned,
         "skipped": skipped,
-        "set_aside": {reason: sorted(map(printable, names)) for reason, names in sorted(job.set_aside.items())},
+        "set_aside": {reason: sorted(names) for reason, names in sorted(job.set_aside.items())},
         "removed": len(job.gone),
-        "foreign_files": sorted(map(printable, job.foreign)),
+        "foreign_files": sorted(job.foreign),
         "seconds": round(time.monotonic() - start, 2),
     }
     report_path = folder.report(f"clean_images_{size}")

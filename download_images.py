@@ -6,7 +6,6 @@ Usage:  python download_images.py [--data-dir data] [--workers 16] [--limit N]
 """
 
 import argparse
-import random
 import re
 import time
 from collections import Counter
@@ -34,7 +33,6 @@ MAX_REDIRECTS = 5
 PAUSES = (0.5, 1.0)  # seconds before the second and the third try
 LONGEST_PAUSE = 30.0  # even where a server asks for more
 DEAD_HOST = 20  # a host that has never answered is given up after so many photos
-RETRIED_STATUS = (408, 425, 429, 500, 502, 503, 504)
 
 UNREACHABLE = "host not reachable"
 BROKEN_OFF = "broken off in the middle"
@@ -69,8 +67,6 @@ def is_photo(content: bytes) -> bool:
 
 def read_body(response: requests.Response, deadline: float) -> bytes:
     """The body, refused as soon as it is known to be too large, too slow or no photo."""
-    if (response.raw.length_remaining or 0) > MAX_BYTES:
-        raise NotFetchedError("larger than 20 MB")
     content = bytearray()
     while piece := response.raw.read1(65536, decode_content=True):
         content += piece
@@ -85,12 +81,12 @@ def read_body(response: requests.Response, deadline: float) -> bytes:
     return bytes(content)
 
 
-def seconds_to_wait(response: requests.Response) -> float | None:
-    """How long the server asks to wait before the next try; None where another try is useless."""
-    if response.status_code not in RETRIED_STATUS:
-        return None
+def failure(response: requests.Response) -> NotFetchedError:
+    """The error for a status other than 200; a busy or failing server (429, 5xx) is worth another try."""
     text = response.headers.get("Retry-After", "")
-    return min(float(text), LONGEST_PAUSE) if text.isdecimal() else 0.0
+    pause = min(float(text), LONGEST_PAUSE) if text.isdecimal() else 0.0
+    try_again = response.status_code == 429 or response.status_code >= 500
+    return NotFetchedError(f"HTTP {response.status_code}", pause if try_again else None)
 
 
 def close_redirect(response: requests.Response, **_: Any) -> None:
@@ -119,7 +115,7 @@ class Downloader:
             with self.session.get(link, timeout=self.timeout, stream=True) as response:
                 self.answered.add(host_of(link))
                 if response.status_code != 200:
-                    raise NotFetchedError(f"HTTP {response.status_code}", seconds_to_wait(response))
+                    raise failure(response)
                 return read_body(response, time.monotonic() + 6 * self.timeout)
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise NotFetchedError("no answer in time", 0) from None
@@ -146,7 +142,7 @@ class Downloader:
             except NotFetchedError as error:
                 if error.pause is None:
                     raise
-                time.sleep(max(pause * random.uniform(0.75, 1.25), error.pause))
+                time.sleep(max(pause, error.pause))
         return self.fetch_once(link)
 
     def fetch_to_file(self, photo: tuple[str, str]) -> tuple[str, str | None]:

@@ -27,8 +27,8 @@ import numpy as np
 
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder, UserError, check_data_folder, read_json
+from marketplace.dataset import load_query_photo
 from marketplace.gazetteer import Gazetteer, distance_km
-from marketplace.photo_cleaning import PhotoError, clean_photo
 from ranking.gallery import gallery_page, photo_data_url, photo_paths, write_gallery
 from ranking.index import ProductIndex, SearchResult
 from ranking.index_builder import open_index, query_vector
@@ -162,22 +162,6 @@ def kept_listing(folder: DataFolder, index: ProductIndex, product: str) -> str:
     return kept
 
 
-def query_photo(path: Path, size: int) -> np.ndarray:
-    """Pixels (S, S, 3) uint8 of the query's photo, cleaned as the listings' photos are.
-
-    Raises UserError when it cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            return np.asarray(clean_photo(file, size))
-    except PhotoError as error:
-        raise UserError(
-            f"--image: {path} cannot be read as a photo ({error}): give a JPEG, PNG, WebP or GIF."
-        ) from None
-    except OSError as error:
-        raise UserError(f"--image: {path} cannot be opened ({error.strerror}): check the path.") from None
-
-
 def gallery_of(
     chosen: argparse.Namespace,
     folder: DataFolder,
@@ -223,7 +207,7 @@ def main() -> None:
     if chosen.product is not None:
         chosen.product = kept_listing(folder, index, chosen.product)
     row = None if chosen.product is None else index.row(chosen.product)
-    pixels = None if chosen.image is None else query_photo(chosen.image, index.about["image_size"])
+    pixels = None if chosen.image is None else load_query_photo(chosen.image, index.about["image_size"])
     distances = None if chosen.near is None else distances_from(index, chosen.near)
     allowed = allowed_listings(index, chosen, distances)
     query = query_vector(folder, index, chosen.text, pixels, row)

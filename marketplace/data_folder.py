@@ -109,9 +109,10 @@ def remove_old_partial_files(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, whole or not at all."""
+    """Write `value` as JSON, whole or not at all; file names that are not valid text are escaped."""
+    content = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with write_whole(path) as partial:
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
 def check_data_folder(path: Path) -> None:
