@@ -17,8 +17,8 @@ from photo_samples import clean_photos, cleaning_report, content, fill_with_phot
 from PIL import Image
 from repository import ROOT, run_script
 
-from clean_images import read_manifest
-from marketplace.data_folder import DataFolder
+from clean_images import CleaningJob, read_manifest
+from marketplace.data_folder import DataFolder, UserError
 
 SCRIPT = [sys.executable, "clean_images.py"]
 
@@ -367,3 +367,12 @@ def test_a_photo_replaced_while_it_is_cleaned_is_seen_next_time(tmp_path, many):
     assert clean(tmp_path).returncode == 0
     with Image.open(tmp_path / "clean_images_64" / "399.jpg") as image:
         assert image.getpixel((30, 30))[0] > 240
+
+
+def test_a_worker_that_does_not_share_the_folder(tmp_path):
+    job = CleaningJob(tmp_path, tmp_path, 64, {"a.jpg": ("a.jpg", 1, 2)}, ["a.jpg"], {}, {}, {}, [], [])
+    with pytest.raises(UserError, match="share this folder"):
+        job.add("a.jpg", None)
+    (tmp_path / "a.jpg").write_bytes(b"12345")
+    job.add("a.jpg", None)
+    assert job.clean == {"a.jpg": ("a.jpg", 1, 2, 5, (tmp_path / "a.jpg").stat().st_mtime_ns)}
