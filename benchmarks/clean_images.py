@@ -30,13 +30,13 @@ from PIL import Image
 from benchmarks.straightforward_photos import SIZE, on_black, straightforward
 from clean_images import clean_folder
 from marketplace.data_folder import DataFolder
-from marketplace.photo_workers import default_workers, on_this_machine
+from marketplace.photo_workers import default_workers
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def ours(images: Path, data: Path, workers: int) -> dict:
-    return clean_folder(images, DataFolder(data), SIZE, lambda work: on_this_machine(work, workers))
+    return clean_folder(images, DataFolder(data), SIZE, workers)
 
 
 def photo(width: int, height: int, noise: float, seed: int) -> bytes:
