@@ -169,7 +169,8 @@ def photos_in(images: Path) -> set[str]:
 def choose_links(table: pd.DataFrame, there: set[str]) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
     """The (image id, link) pairs to fetch, each id once, and the ids left out by reason."""
     table = table[~table["id"].isin(there)].drop_duplicates("id")
-    links, left_out = [], {}
+    links: list[tuple[str, str]] = []
+    left_out: dict[str, list[str]] = {}
     for image_id, link in zip(table["id"], table["bucket_link"], strict=True):
         if not is_file_name(image_id):
             left_out.setdefault("id that cannot be a file name", []).append(str(image_id))
@@ -181,7 +182,7 @@ def choose_links(table: pd.DataFrame, there: set[str]) -> tuple[list[tuple[str, 
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argument_parser(__doc__.splitlines()[0])
+    parser = argument_parser("Fetch the photos that the images table links to.")
     parser.add_argument("--workers", type=positive_int, default=16, help="photos fetched at the same time")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="at most N photos")
     parser.add_argument("--timeout", type=float, default=20, metavar="SECONDS", help="longest silence of a server")
@@ -204,7 +205,7 @@ def main() -> None:
     if not links:
         print(f"nothing to fetch: {folder.images} has every photo that the table links to")
 
-    report = {
+    report: dict[str, Any] = {
         "rows of the table": len(table),
         "already there": int(table["id"].isin(there).sum()),
         "fetched": 0,

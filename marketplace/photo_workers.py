@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import marketplace
@@ -44,7 +45,7 @@ def prepare_worker() -> None:
     threading.Thread(target=end_with, args=[multiprocessing.parent_process()], daemon=True).start()
 
 
-def end_with(parent: multiprocessing.process.BaseProcess) -> None:
+def end_with(parent: BaseProcess) -> None:
     """End this process as soon as `parent` has ended."""
     parent.join()
     os._exit(1)
@@ -88,7 +89,7 @@ def on_cluster(tasks: list[Task], scheduler: str) -> Iterator[Results]:
     try:
         with distributed.Client(scheduler, timeout=CLUSTER_SECONDS) as client:
             client.wait_for_workers(1, CLUSTER_SECONDS)
-            absolute = [(images.absolute(), outputs.absolute(), *rest) for images, outputs, *rest in tasks]
+            absolute = [(images.absolute(), outputs.absolute(), names, size) for images, outputs, names, size in tasks]
             # a lambda, for Dask would pickle a function with a name by that name
             yield submit(client.get_executor(pure=False), lambda *task: clean_files(*task), absolute, SILENCE_SECONDS)
     except Exception as error:
