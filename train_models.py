@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import distributed
 
-from evaluation.results import formatted, result_rows, rows_table, write_results
+from evaluation.results import result_rows, rows_table, write_results
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder, UserError, check_data_folder
 from marketplace.dataset import (
@@ -242,7 +242,7 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
             },
             gpu_name(device),
         )
-        print(rows_table(rows).map(formatted).to_string(index=False))
+        print(rows_table(rows).to_string(index=False))
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.special import log_softmax
+from sklearn.metrics import accuracy_score
 
-from evaluation.metrics import accuracy
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.dataset import load_main_categories, load_products, rows_of_split
 from models.batches import Texts, load_texts
@@ -63,7 +63,7 @@ def main() -> None:
     train, held_out = (rows_of_split(products, split) for split in ("train", "validation"))
     teacher = teacher_probabilities(products, texts)
     print(f"{len(train):,} train and {len(held_out):,} validation listings; {arguments.epochs} epochs.")
-    print(f"The teacher is right about {accuracy(labels[train], teacher[train].argmax(1)):.1%} of the train listings.")
+    print(f"Accuracy of the teacher on train: {accuracy_score(labels[train], teacher[train].argmax(1)):.1%}.")
     print("| trained with | validation accuracy | of each seed | cross-entropy | seconds |\n|---|---|---|---|---|")
     device = pick_device()
     recipe = replace(TEXT_RECIPE, epochs=arguments.epochs)
@@ -75,7 +75,7 @@ def main() -> None:
                 listed, read, categories, teacher=says, recipe=changed, seed=seed, device=device, verbose=False
             )
             logits = text_outputs(trained.model, read, device)[held_out]
-            scores.append(accuracy(labels[held_out], logits.argmax(axis=1)))
+            scores.append(accuracy_score(labels[held_out], logits.argmax(axis=1)))
             losses.append(-log_softmax(logits, axis=1)[np.arange(len(held_out)), labels[held_out]].mean())
         seconds = (time.perf_counter() - start) / len(arguments.seeds)
         each = ", ".join(f"{score:.3f}" for score in scores)

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import accuracy_score
 from torch import Tensor, distributed, nn
 
-from evaluation.metrics import accuracy, fit_temperature
+from evaluation.metrics import fit_temperature
 from marketplace.data_folder import DataFolder
 from marketplace.dataset import Photos, examples_of_split, mean_per_product, rows_of_split
 from models.batches import Batches, Texts
@@ -225,7 +226,7 @@ def train_combined_model(
                 "strength": fusion.strength,
                 "temperature": temperature,
             },
-            validation={"accuracy": accuracy(labels, fusion.out_of_fold.argmax(1))},
+            validation={"accuracy": accuracy_score(labels, fusion.out_of_fold.argmax(1))},
         )
     seconds = time.perf_counter() - start
     return Combined(model, fusion, text_logits, photo_logits, image_logits, logits, temperature, seconds)

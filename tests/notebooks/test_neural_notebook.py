@@ -12,7 +12,6 @@ import pytest
 from repository import ROOT, run_script
 
 from evaluation import results as results_module
-from evaluation.metrics import accuracy, macro_f1
 from marketplace.data_folder import DataFolder
 from models.batches import Texts, mean_embeddings
 from shallow import words as words_module
@@ -119,18 +118,3 @@ def test_the_mean_is_over_the_tokens_that_are_there():
     embeddings[0, :2] = [[1.0], [3.0]]
     means = mean_embeddings(embeddings, block=1)
     assert (means[0] == 2).all() and (means[1] == 0).all()
-
-
-def test_rows_by_photo_weigh_every_photo_and_compare_with_the_same_photos():
-    products = pd.DataFrame(
-        {"main_category_code": [0, 0, 1, 1], "split": ["train", "validation", "test", "test"], "text": "x"}
-    )
-    owners = np.array([0, 1, 2, 2, 2, 3])
-    predicted = np.array([0, 0, 1, 1, 0, 0])
-    rows = results_module.result_rows("ours", products, predicted, 1.5, product_rows=owners)
-    assert [row["metric"] for row in rows] == ["accuracy", "macro-F1"]
-    assert rows[0]["test"] == 0.5 and rows[0]["validation"] == 1.0 and rows[0]["baseline"] == 0.0
-    labels = products["main_category_code"].to_numpy()[owners]
-    assert rows[0]["test"] == accuracy(labels[2:], predicted[2:])
-    assert rows[1]["test"] == macro_f1(labels[2:], predicted[2:])
-    assert results_module.result_rows("ours", products, predicted[:2], 1.5, product_rows=owners[:2]) == []
