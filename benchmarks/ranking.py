@@ -1,8 +1,8 @@
 """How fast the product index is, how much of the exact answer it finds, how much memory it takes and how long to build.
 
-    python -m benchmarks.ranking [--data-dir data/sample] [--sizes 10000 100000 1000000] [--hnsw]
+    python -m benchmarks.ranking [--data-dir data/sample] [--sizes 10000 100000 1000000] [--hnsw] [--save]
 
-Reads index/product_index.npz of the data folder (`rank_products.py` makes it); writes nothing. As many vectors as
+Reads index/product_index.npz of the data folder (`rank_products.py` makes it). As many vectors as
 wanted are drawn from the distribution of the sample's. The straightforward way is NumPy comparing the query with every
 vector and sorting the best; the two take turns on the same queries, in one process, one query at a time as
 `rank_products.py` asks.
@@ -15,6 +15,8 @@ from pathlib import Path
 import faiss
 import numpy as np
 
+from benchmarks.saving import add_save_option, save_rows
+from evaluation.results import dataset_name, markdown, rows_table
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder, UserError
 from ranking.index import ProductIndex, build_search, exact_neighbours, one_thread, recall, unit_rows
@@ -33,6 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--queries", type=positive_int, default=200, help="of each size")
     parser.add_argument("--hnsw", action="store_true", help="build an HNSW index too (slow), to compare IVF with")
     parser.add_argument("--seed", type=int, default=7)
+    add_save_option(parser)
     return parser.parse_args()
 
 
@@ -85,7 +88,7 @@ def seconds_a_query(search, queries: np.ndarray) -> float:
     return (time.perf_counter() - start) / len(queries)
 
 
-def measured_row(build, vectors: np.ndarray, queries: np.ndarray) -> str:
+def measured_row(build, vectors: np.ndarray, queries: np.ndarray) -> dict:
     """One row of the table: `build(vectors)` gives an index and its name; ours and NumPy in turn, best rounds."""
     start = time.perf_counter()
     index, name = build(vectors)
@@ -100,15 +103,16 @@ def measured_row(build, vectors: np.ndarray, queries: np.ndarray) -> str:
     ]
     ours, theirs = np.min(rounds, axis=0)
     found = recall(index.search(queries, TOP)[1], exact_neighbours(queries, vectors, TOP))
-    cells = [
-        f"{len(vectors):,}",
-        name,
-        f"{1 / ours:,.0f}",
-        f"{1 / theirs:,.0f}",
-        f"{theirs / ours:.1f}",
-        f"{found:.3f}",
-    ]
-    return "| " + " | ".join([*cells, f"{size:,.0f}", f"{build_seconds:.1f}"]) + " |"
+    return {
+        "products": len(vectors),
+        "search": name,
+        "queries/s": 1 / ours,
+        "NumPy queries/s": 1 / theirs,
+        "ratio": theirs / ours,
+        "recall@10": found,
+        "bytes a product": size,
+        "build s": build_seconds,
+    }
 
 
 def ours(vectors: np.ndarray) -> tuple[faiss.Index, str]:
@@ -130,13 +134,16 @@ def main() -> None:
     sample = sample_vectors(arguments.data_dir)
     threads = faiss.omp_get_max_threads()
     print(f"{len(sample):,} sample vectors of {sample.shape[1]} numbers; {threads} threads; seed {arguments.seed}\n")
-    print("| products | search | queries/s | NumPy queries/s | ratio | recall@10 | bytes a product | build s |")
-    print("|---|---|---|---|---|---|---|---|")
+    rows = []
     for size in arguments.sizes:
         drawn = draw_vectors(sample, size + arguments.queries, generator)
         vectors, queries = drawn[:size], drawn[size:]
         for build in (ours, hnsw) if arguments.hnsw else (ours,):
-            print(measured_row(build, vectors, queries), flush=True)
+            rows.append(measured_row(build, vectors, queries))
+            print(rows[-1], flush=True)
+    print(markdown(rows_table(rows, list(rows[0]))))
+    if arguments.save:
+        save_rows("ranking", rows, dataset=dataset_name(arguments.data_dir))
 
 
 if __name__ == "__main__":

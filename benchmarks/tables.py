@@ -4,7 +4,7 @@ For each size the sample marketplace is made (`make_sample_marketplace.py --no-p
 straightforward one run in turn in this process, on the same rows; then the cleaning script runs as a whole process,
 for its seconds and peak memory from start to end. Prints one table.
 
-    python -m benchmarks.tables [--sizes 10000 100000 1000000] [--rounds 3] [--straightforward-up-to 100000]
+    python -m benchmarks.tables [--sizes 10000 100000 1000000] [--rounds 3] [--straightforward-up-to 100000] [--save]
 """
 
 import argparse
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.saving import add_save_option, comparison, save_rows
 from clean_tabular_data import NEEDED_COLUMNS, clean_products
 from download_products_table import download_table
 from marketplace.command_line import positive_int
@@ -156,6 +157,19 @@ def measure(folder: DataFolder, size: int, rounds: int, with_straightforward: bo
     return lines
 
 
+def comparison_rows(lines: list[dict]) -> list[dict]:
+    """The rows of the results file."""
+    rows = []
+    for line in lines:
+        what = f"{line['step']} of {line['rows']:,} rows"
+        slow, ratio = line.get("row by row: rows/s"), line.get("ratio")
+        rows.append(comparison(f"{what}, rows a second", line["rows/s"], slow, ratio))
+        if "peak GB" in line:
+            rows.append(comparison(f"{what}, whole process, seconds", line["process: seconds"]))
+            rows.append(comparison(f"{what}, peak memory, GB", line["peak GB"]))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", type=positive_int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="ROWS")
@@ -163,6 +177,7 @@ def main() -> None:
     parser.add_argument("--straightforward-up-to", type=int, default=100_000, metavar="ROWS")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="make the data here, or use what is here")
+    add_save_option(parser)
     arguments = parser.parse_args()
     towns_by_name()  # read once, for both ways
 
@@ -180,6 +195,8 @@ def main() -> None:
             download(folder)  # the first connection loads the driver: before the clock starts
             lines += measure(folder, size, rounds, size <= arguments.straightforward_up_to)
             print(json.dumps(lines[-2:], default=str), file=sys.stderr)
+    if arguments.save:
+        save_rows("tables", comparison_rows(lines))
     table = pd.DataFrame(lines)
     print(f"sample marketplace, seed {arguments.seed}, {os.cpu_count()} cores, medians of {arguments.rounds} rounds")
     print(

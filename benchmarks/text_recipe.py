@@ -1,8 +1,8 @@
 """What each part of TextModel's training brings: the recipe with one part at a time left out, on the validation split.
 
-Reads the tables and embeddings of a data folder, writes nothing but missing embeddings:
+Reads the tables and embeddings of a data folder, adds missing embeddings:
 
-    python -m benchmarks.text_recipe [--data-dir data/sample] [--epochs N] [--seeds 7 8]
+    python -m benchmarks.text_recipe [--data-dir data/sample] [--epochs N] [--seeds 7 8] [--save]
 
 Prints the validation accuracy by product and the cross-entropy of every way, mean over the seeds. With only the first
 window of each text an epoch is shorter, too. The test split is not looked at.
@@ -17,6 +17,8 @@ import pandas as pd
 from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score
 
+from benchmarks.saving import add_save_option, save_rows
+from evaluation.results import dataset_name
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.dataset import load_main_categories, load_products, rows_of_split
 from models.batches import Texts, load_texts
@@ -56,6 +58,7 @@ def main() -> None:
     parser.set_defaults(data_dir=Path("data/sample"))
     parser.add_argument("--epochs", type=positive_int, default=TEXT_RECIPE.epochs)
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8])
+    add_save_option(parser)
     arguments = parser.parse_args()
     products, categories = load_products(arguments.data_dir), load_main_categories(arguments.data_dir)
     texts = load_texts(arguments.data_dir, products)
@@ -67,6 +70,7 @@ def main() -> None:
     print("| trained with | validation accuracy | of each seed | cross-entropy | seconds |\n|---|---|---|---|---|")
     device = pick_device()
     recipe = replace(TEXT_RECIPE, epochs=arguments.epochs)
+    rows = []
     for name, (changed, listed, read, says) in ways(recipe, products, texts, teacher).items():
         start = time.perf_counter()
         scores, losses = [], []
@@ -80,6 +84,12 @@ def main() -> None:
         seconds = (time.perf_counter() - start) / len(arguments.seeds)
         each = ", ".join(f"{score:.3f}" for score in scores)
         print(f"| {name} | {np.mean(scores):.3f} | {each} | {np.mean(losses):.3f} | {seconds:.0f} |", flush=True)
+        accuracy = np.mean(scores)
+        error = np.sqrt(accuracy * (1 - accuracy) / len(held_out))
+        means = {"validation accuracy": accuracy, "standard error": error, "cross-entropy": np.mean(losses)}
+        rows.append({"trained with": name, **means, "seconds": seconds})
+    if arguments.save:
+        save_rows("text_recipe", rows, dataset=dataset_name(arguments.data_dir))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How much faster the networks learn here than in the straightforward way, on the same products, in one process.
 
-    python -m benchmarks.training [--data-dir data/sample] [--products 200] [--rounds 2] [--accuracy]
+    python -m benchmarks.training [--data-dir data/sample] [--products 200] [--rounds 2] [--accuracy] [--save]
 
 The straightforward way decodes each photo and embeds each text whenever it is asked for one, one at a time, works in
 float32 and computes every gradient. Both ways run in turn; the fastest round of each counts. `--accuracy` also trains
@@ -27,7 +27,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
-from evaluation.results import environment
+from benchmarks.saving import add_save_option, comparison, save_rows
+from evaluation.results import dataset_name, environment
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder
 from marketplace.dataset import (
@@ -40,7 +41,7 @@ from marketplace.dataset import (
 )
 from models import CombinedModel, ImageModel, TextModel, training
 from models.batches import Batches
-from models.device import autocast, has_fast_bfloat16, pick_device
+from models.device import autocast, gpu_name, has_fast_bfloat16, pick_device
 from models.fusion import fit_combined_model, photo_outputs, text_outputs
 from models.image_model import (
     IMAGENET_MEAN,
@@ -125,21 +126,30 @@ def in_turn(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, float
     return {name: min(values) for name, values in seconds.items()}
 
 
-def report(what: str, count: int, seconds: dict[str, float]) -> None:
-    """Print the rate of every way and how many times faster each is than the first."""
+def report(what: str, count: int, seconds: dict[str, float]) -> list[dict]:
+    """Print the rate of every way and how many times faster each is than the first; the rows of the results file."""
     first, *others = seconds
     print(f"{what}\n  {first}: {count / seconds[first]:,.1f} a second")
     for name in others:
         print(f"  {name}: {count / seconds[name]:,.1f} a second, {seconds[first] / seconds[name]:.1f} times as fast")
+    return [
+        comparison(
+            f"{what} a second: {name}",
+            count / seconds[name],
+            count / seconds[first],
+            seconds[first] / seconds[name],
+        )
+        for name in others
+    ]
 
 
-def bench_text(texts: list[str], rounds: int) -> None:
+def bench_text(texts: list[str], rounds: int) -> list[dict]:
     plain, ours = float32_encoder(), TextEncoder()
     ways = {
         "one at a time, float32": lambda: [embed_one(plain, text) for text in texts],
         f"by length, {str(ours.dtype).removeprefix('torch.')}": lambda: ours.encode(texts),
     }
-    report("Text embedding, texts", len(texts), in_turn(ways, rounds))
+    return report("Text embedding, texts", len(texts), in_turn(ways, rounds))
 
 
 def epoch_of_ours(model: nn.Module, batches: Batches, device: torch.device) -> Callable[[], None]:
@@ -162,7 +172,7 @@ def without_small_convolutions(way: Callable[[], object]) -> Callable[[], object
 
 def bench_image(
     photos: Photos, paths: list[Path], labels: np.ndarray, classes: int, rounds: int, compiled: bool
-) -> None:
+) -> list[dict]:
     """Weights are random in both; how fast an epoch is does not depend on them."""
     cpu = torch.device("cpu")
     rows = np.arange(len(paths))
@@ -181,12 +191,12 @@ def bench_image(
         ways["all gradients, torch.compile without SmallConvolutions"] = without_small_convolutions(
             epoch_of_ours(torch.compile(ImageModel(classes, 0)), batches, cpu)
         )
-    report(f"ImageModel epoch at {photos.pixels.shape[1]} pixels, photos", len(rows), in_turn(ways, rounds))
+    return report(f"ImageModel epoch at {photos.pixels.shape[1]} pixels, photos", len(rows), in_turn(ways, rounds))
 
 
 def bench_combined(
     photos: Photos, paths: list[Path], labels: np.ndarray, texts: list[str], classes: int, rounds: int
-) -> None:
+) -> list[dict]:
     """Ours is what `train_combined_model` does: the outputs of both branches, once, then the fit of the last layer on
     them, from the choice of its strength by cross-validation to the end. It takes the place of all epochs of the other
     way; the ratio is that to one."""
@@ -212,12 +222,12 @@ def bench_combined(
             "outputs of the branches and the whole fit of the last layer": lambda: (branches(), last_layer()),
             "the whole fit alone, on outputs that are there": last_layer,
         }
-        report("CombinedModel epoch, products", len(texts), in_turn(ways, rounds))
+        return report("CombinedModel epoch, products", len(texts), in_turn(ways, rounds))
 
 
 def accuracy_of_both_ways(
     photos: Photos, paths: list[Path], products, classes: int, photos_used: int, image_epochs: int
-) -> None:
+) -> list[dict]:
     """Validation accuracy after the same epochs of the same recipe, both ways, with three seeds each."""
     train, held_out = (rows_of_split(products, split) for split in ("train", "validation"))
     codes = products["main_category_code"].to_numpy(np.int64)
@@ -225,7 +235,7 @@ def accuracy_of_both_ways(
     plain, ours = float32_encoder(), TextEncoder()
     one_by_one = torch.stack([embed_one(plain, text) for text in texts])  # (N, 50, 768) float32
     by_length = ours.encode(texts)  # (N, 50, 768) float16
-    compare(
+    rows = compare(
         "TextModel",
         replace(TEXT_RECIPE, epochs=4, average_decay=0.0),
         lambda: TextModel(classes),
@@ -239,8 +249,8 @@ def accuracy_of_both_ways(
     train = train[:photos_used]
     leaves, main_of_leaf = leaf_labels(products["category"].iloc[photos.product_rows[train]], codes[train])
     validation = Batches(photos.pixels, held_out, codes[held_out], 256, transform=evaluation_transform)
-    compare(
-        "ImageModel from scratch, by photo",
+    rows += compare(
+        "ImageModel from random initialisation, per photo",
         replace(IMAGE_RECIPE, epochs=image_epochs, average_decay=0.0),
         lambda: LeafCategories(image_model_from_scratch(classes), main_of_leaf),
         DataLoader(ProductsOneByOne([paths[row] for row in train], leaves, []), IMAGE_RECIPE.batch_size, shuffle=True),
@@ -248,6 +258,7 @@ def accuracy_of_both_ways(
         validation,
         validation,
     )
+    return rows
 
 
 def image_model_from_scratch(classes: int) -> ImageModel:
@@ -256,8 +267,8 @@ def image_model_from_scratch(classes: int) -> ImageModel:
     return model
 
 
-def compare(name, recipe, make_model, plain_batches, our_batches, plain_validation, our_validation) -> None:
-    """Train both ways with every seed, and print each way's accuracies."""
+def compare(name, recipe, make_model, plain_batches, our_batches, plain_validation, our_validation) -> list[dict]:
+    """Train both ways with every seed, and print each way's accuracies; the rows of the results file."""
     cpu = torch.device("cpu")
     found: dict[str, list[float]] = {"straightforward": [], "ours": []}
     for seed in SEEDS:
@@ -270,9 +281,15 @@ def compare(name, recipe, make_model, plain_batches, our_batches, plain_validati
         history = fit(model, our_batches, our_validation, recipe, cpu, labels=[], verbose=False)
         found["ours"].append(history[-1]["validation_accuracy"])  # of the last epoch, as the other's
     print(f"{name}, validation accuracy after {recipe.epochs} epochs, seeds {', '.join(map(str, SEEDS))}")
+    rows = []
     for way, scores in found.items():
+        deviation = statistics.stdev(scores)
+        rows.append(
+            {"model": name, "way": way, "validation accuracy": statistics.mean(scores), "deviation of seeds": deviation}
+        )
         shown = ", ".join(f"{score:.1%}" for score in scores)
-        print(f"  {way}: {shown}; mean {statistics.mean(scores):.1%}, deviation {statistics.stdev(scores):.1%}")
+        print(f"  {way}: {shown}; mean {statistics.mean(scores):.1%}, deviation {deviation:.1%}")
+    return rows
 
 
 def fit_plainly(model: nn.Module, loader: DataLoader, recipe: Recipe) -> None:
@@ -290,8 +307,9 @@ def fit_plainly(model: nn.Module, loader: DataLoader, recipe: Recipe) -> None:
             schedule.step()
 
 
-def bench_gpu(device: torch.device, classes: int) -> None:
+def bench_gpu(device: torch.device, classes: int) -> list[dict]:
     """Photos a second of whole epochs on the GPU, against steps on one ready batch and the card's matrix rate."""
+    rows = []
     size = 8192
     left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     matrix_rate = 2 * size**3 / seconds_on_gpu(lambda: left @ right, 30)
@@ -309,11 +327,14 @@ def bench_gpu(device: torch.device, classes: int) -> None:
         ready = count / seconds_on_gpu(epoch_of_ours(model, [(inputs, targets)] * len(batches), device), 2)
         with FlopCounterMode(display=False) as counter, autocast(device):
             F.cross_entropy(model(inputs).float(), targets).backward()
+        what = f"ImageModel epoch on a GPU at {side} pixels, photos a second (straightforward: one ready batch)"
+        rows.append(comparison(what, whole, ready, whole / ready))
         share = whole * counter.get_total_flops() / batch_size / matrix_rate
         print(
             f"  {side} pixels: {whole:,.0f} photos a second, {whole / ready:.1%} of the rate on ready tensors, "
             f"{share:.1%} of the matrix rate"
         )
+    return rows
 
 
 def seconds_on_gpu(work: Callable[[], object], times: int) -> float:
@@ -338,6 +359,7 @@ def main() -> None:
     parser.add_argument("--accuracy", action="store_true", help="also train both ways with three seeds")
     parser.add_argument("--accuracy-photos", type=positive_int, default=1500, help="how many photos of train that uses")
     parser.add_argument("--accuracy-epochs", type=positive_int, default=10, help="how long ImageModel learns there")
+    add_save_option(parser)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     products = load_products(arguments.data_dir)
@@ -355,16 +377,22 @@ def main() -> None:
 
     cpu = torch.device("cpu")
     print(f"{environment()['words']}; bfloat16 instructions: {'yes' if has_fast_bfloat16(cpu) else 'no'}")
-    bench_text(texts, arguments.rounds)
-    bench_image(few, few_paths, labels, classes, arguments.rounds, arguments.compile)
-    bench_combined(few, few_paths, labels, texts, classes, arguments.rounds)
+    rows = bench_text(texts, arguments.rounds)
+    rows += bench_image(few, few_paths, labels, classes, arguments.rounds, arguments.compile)
+    rows += bench_combined(few, few_paths, labels, texts, classes, arguments.rounds)
     if arguments.accuracy:
-        accuracy_of_both_ways(photos, paths, products, classes, arguments.accuracy_photos, arguments.accuracy_epochs)
+        scores = accuracy_of_both_ways(
+            photos, paths, products, classes, arguments.accuracy_photos, arguments.accuracy_epochs
+        )
+        if arguments.save:
+            save_rows("training_accuracy", scores, dataset=dataset_name(arguments.data_dir))
     device = pick_device()
     if device.type == "cuda":
-        bench_gpu(device, classes)
+        rows += bench_gpu(device, classes)
     else:
         print("no GPU was there: photos a second on one were not measured")
+    if arguments.save:
+        save_rows("training", rows, gpu_name(device), dataset=dataset_name(arguments.data_dir))
 
 
 if __name__ == "__main__":

@@ -46,8 +46,7 @@ def figures(value: Any) -> Any:
 
 def aggregates(results: Mapping[str, Any]) -> dict[str, Any]:
     """What of a results file is published: its figures and the names of its models and metrics."""
-    names = ("task", "model", "metric")
-    rows = [{key: row[key] for key in names if key in row} | figures(row) for row in results["rows"]]
+    rows = [{key: row.get(key) for key in ("task", "model", "metric")} | figures(row) for row in results["rows"]]
     kept = figures({key: results[key] for key in AGGREGATES if key in results})
     return {"name": results["name"], "hardware": results["hardware"], **kept, "rows": rows}
 

@@ -50,9 +50,8 @@ def plot_reliability(
     if ax is None:
         ax = plt.subplots(figsize=(4, 3.6), layout="constrained")[1]
     left = table.index.to_numpy() / bins
-    ax.bar(
-        left, table["count"] / table["count"].sum(), width=1 / bins, align="edge", color="0.85", label="share of rows"
-    )
+    shares = table["count"] / table["count"].sum()
+    ax.bar(left, shares, width=1 / bins, align="edge", color="0.85", label="share of rows")
     ax.plot([0, 1], [0, 1], color="0.5", linestyle=":", label="perfect")
     ax.plot(table["confidence"], table["accuracy"], marker="o", markersize=4, label="model")
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence (highest probability)", ylabel="accuracy, share of rows")

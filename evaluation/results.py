@@ -26,6 +26,7 @@ from marketplace.dataset import SPLITS, rows_of_split
 ORDER = {"tabular_linear_regression": 0, "image_classification": 1, "neural_networks": 2, "product_ranking": 3}
 HEADS = {"macro_f1": "macro-F1", "test_precision": "precision", "test_mrr": "MRR"}
 COLUMNS = ("task", "model", "metric", "validation", "test", *HEADS, "baseline", "seconds")
+NOTE = "In brackets: 95% bootstrap intervals; the scores after them are of test, too."
 
 
 def majority_predictions(products: pd.DataFrame) -> np.ndarray:
@@ -137,12 +138,14 @@ def cell(row: Mapping[str, Any], key: str) -> str:
 def rows_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
     """The keys `columns` of rows as a table of texts.
 
-    A column without any value is left out. So is a task or a metric that is the same in all rows; the metric then
-    stands in the heads.
+    A column without any value is left out. So is a task, a metric or a baseline that is the same in all rows: the
+    metric then stands in the heads; the baseline is left out only if it is one of the rows.
     """
     table = pd.DataFrame({key: [cell(row, key) for row in rows] for key in columns})
     table = table.loc[:, (table != "").any()]
-    same = [key for key in ("task", "metric") if key in table and table[key].nunique() == 1]
+    with_baseline = any(row.get("test") == row.get("baseline") for row in rows)
+    repeated = ("task", "metric", "baseline") if with_baseline else ("task", "metric")
+    same = [key for key in repeated if key in table and table[key].nunique() == 1]
     metric = f" {table['metric'].iloc[0]}" if "metric" in same else ""
     heads = HEADS | {key: f"{key}{metric}" for key in ("validation", "test")}
     return table.drop(columns=same).rename(columns=heads)
@@ -157,7 +160,8 @@ def markdown(table: pd.DataFrame) -> str:
 def caption(results: Mapping[str, Any]) -> str:
     """What the figures of a results file depend on, in one line."""
     words = [f"**{results['dataset']}**"] if "dataset" in results else []
-    words += [f"{name} {size:,}" for name, size in results.get("split_sizes", {}).items()]
+    sizes = [f"{name} {size:,}" for name, size in results.get("split_sizes", {}).items()]
+    words += [", ".join(sizes)] if sizes else []
     words += [f"seed {results['seed']}"] if "seed" in results else []
     words += [results["hardware"]["words"]] if "hardware" in results else []
     words += [f"`{results['command']}`"] if "command" in results else []
@@ -166,7 +170,7 @@ def caption(results: Mapping[str, Any]) -> str:
 
 def results_markdown(results: Mapping[str, Any]) -> str:
     """The rows of one results file as a Markdown table below its caption."""
-    return f"{caption(results)}\n\n{markdown(rows_table(results['rows']))}"
+    return f"{caption(results)} {NOTE}\n\n{markdown(rows_table(results['rows']))}"
 
 
 def read_results(data_dir: str | Path) -> list[dict[str, Any]]:
@@ -189,9 +193,8 @@ def read_results(data_dir: str | Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     arguments = argument_parser("Print the results of a data folder.").parse_args()
-    found = read_results(arguments.data_dir)
-    print(f"Results on the {dataset_name(arguments.data_dir)}, from {DataFolder(arguments.data_dir).results};")
-    print("in brackets 95% bootstrap intervals; macro-F1, precision, MRR and baseline are those of test.")
+    found, folder = read_results(arguments.data_dir), DataFolder(arguments.data_dir).results
+    print(f"Results on the {dataset_name(arguments.data_dir)}, from {folder}.\n{NOTE}")
     for results in found:
         table = rows_table(results["rows"])
         left_aligned = table.apply(lambda column: column.str.ljust(column.str.len().max()))
