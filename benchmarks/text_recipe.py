@@ -21,7 +21,7 @@ from benchmarks.saving import add_save_option, save_rows
 from evaluation.results import dataset_name
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.dataset import load_main_categories, load_products, rows_of_split
-from models.batches import Texts, load_texts
+from models.batches import Texts, load_texts, product_embeddings
 from models.device import pick_device
 from models.fusion import text_outputs
 from models.recipes import TEXT_RECIPE, train_text_model
@@ -64,7 +64,7 @@ def main() -> None:
     texts = load_texts(arguments.data_dir, products)
     labels = products["main_category_code"].to_numpy(np.int64)
     train, held_out = (rows_of_split(products, split) for split in ("train", "validation"))
-    teacher = teacher_probabilities(products, texts)
+    teacher = teacher_probabilities(products, product_embeddings(texts, len(products)))
     print(f"{len(train):,} train and {len(held_out):,} validation listings; {arguments.epochs} epochs.")
     print(f"Accuracy of the teacher on train: {accuracy_score(labels[train], teacher[train].argmax(1)):.1%}.")
     print("| trained with | validation accuracy | of each seed | cross-entropy | seconds |\n|---|---|---|---|---|")

@@ -377,9 +377,9 @@ def main() -> None:
 
     cpu = torch.device("cpu")
     print(f"{environment()['words']}; bfloat16 instructions: {'yes' if has_fast_bfloat16(cpu) else 'no'}")
-    rows = bench_text(texts, arguments.rounds)
-    rows += bench_image(few, few_paths, labels, classes, arguments.rounds, arguments.compile)
-    rows += bench_combined(few, few_paths, labels, texts, classes, arguments.rounds)
+    measured = bench_text(texts, arguments.rounds)
+    measured += bench_image(few, few_paths, labels, classes, arguments.rounds, arguments.compile)
+    measured += bench_combined(few, few_paths, labels, texts, classes, arguments.rounds)
     if arguments.accuracy:
         scores = accuracy_of_both_ways(
             photos, paths, products, classes, arguments.accuracy_photos, arguments.accuracy_epochs
@@ -388,11 +388,11 @@ def main() -> None:
             save_rows("training_accuracy", scores, dataset=dataset_name(arguments.data_dir))
     device = pick_device()
     if device.type == "cuda":
-        rows += bench_gpu(device, classes)
+        measured += bench_gpu(device, classes)
     else:
         print("no GPU was there: photos a second on one were not measured")
     if arguments.save:
-        save_rows("training", rows, gpu_name(device), dataset=dataset_name(arguments.data_dir))
+        save_rows("training", measured, gpu_name(device), dataset=dataset_name(arguments.data_dir))
 
 
 if __name__ == "__main__":

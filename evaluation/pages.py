@@ -85,7 +85,7 @@ def page_block(results: Mapping[str, Any]) -> str:
     """What stands between the markers: of a results file, a cleaning report or a benchmark."""
     if "split_sizes" in results:
         return "\n\n".join([results_markdown(results), *comparison_lines(results)])
-    rows = results.get("rows")
+    rows = results.get("rows", [])
     if "set aside" in results:
         counts = pd.json_normalize({step: results[step] for step in CLEANING_STEPS}, sep=": ").iloc[0]
         rows = [{"step": step, "rows": int(count)} for step, count in counts.items()]
