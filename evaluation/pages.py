@@ -32,7 +32,7 @@ AGGREGATES = (  # the keys of results files that are published
     *("seen_in_training", "accuracy_without_seen", "comparisons", "calibration", "accuracy_with_one_input"),
     *("learning_curves", "test_seen_in_train"),
 )
-CLEANING_STEPS = ("rows in", "set aside", "rows out", "banners removed", "located by", "split")
+CLEANING_STEPS = ("rows in", "rows out", "banners removed", "set aside", "located by", "split")
 
 
 def figures(value: Any) -> Any:
