@@ -20,15 +20,7 @@ from typing import Any
 import pandas as pd
 
 from marketplace.command_line import argument_parser, print_report, run
-from marketplace.data_folder import (
-    CLEAN_COLUMNS,
-    DataFolder,
-    UserError,
-    read_table,
-    write_json,
-    write_table,
-    write_whole,
-)
+from marketplace.data_folder import DataFolder, UserError, write_json, write_whole
 from marketplace.gazetteer import RULES, Gazetteer, distance_km
 from marketplace.listing_text import (
     clean_description,
@@ -39,6 +31,7 @@ from marketplace.listing_text import (
     parse_price,
     split_of,
 )
+from marketplace.tables import CLEAN_COLUMNS, read_table, write_table
 
 NEEDED_COLUMNS = ("id", "product_name", "category", "product_description", "price", "location")
 SAME_LISTING = ["product_name", "product_description", "location"]

@@ -24,7 +24,7 @@ import pandas as pd
 from clean_tabular_data import NEEDED_COLUMNS, clean_products
 from download_products_table import download_table
 from marketplace.command_line import positive_int
-from marketplace.data_folder import DataFolder, read_table, write_table
+from marketplace.data_folder import DataFolder
 from marketplace.database_source import find_source, make_engine
 from marketplace.gazetteer import place_key, split_location, towns_by_name
 from marketplace.listing_text import (
@@ -35,6 +35,7 @@ from marketplace.listing_text import (
     parse_price,
     split_of,
 )
+from marketplace.tables import read_table, write_table
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -15,8 +15,9 @@ import pandas as pd
 from PIL import Image
 from sklearn.feature_extraction.text import CountVectorizer
 
-from marketplace.data_folder import CLEAN_COLUMNS, DataFolder, UserError, read_json, read_table
+from marketplace.data_folder import DataFolder, UserError, read_json
 from marketplace.listing_text import normalised_text
+from marketplace.tables import CLEAN_COLUMNS, read_table
 
 SPLITS = ("train", "validation", "test")
 

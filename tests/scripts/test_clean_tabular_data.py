@@ -14,8 +14,9 @@ from repository import run_script
 
 import clean_tabular_data as script
 from clean_tabular_data import clean_products
-from marketplace.data_folder import CLEAN_COLUMNS, DataFolder, UserError, read_json, read_table, write_json
+from marketplace.data_folder import DataFolder, UserError, read_json, write_json
 from marketplace.listing_text import normalised_text
+from marketplace.tables import CLEAN_COLUMNS, read_table
 
 
 def listing(number: int, **cells) -> dict:

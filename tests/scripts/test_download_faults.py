@@ -203,4 +203,4 @@ def test_a_killed_download_leaves_the_earlier_table_whole(marketplace):
     assert (marketplace.folder / "products_table.json").read_bytes() == before
     make_long_products(marketplace, 2)
     assert "products: 2 rows" in marketplace.download("--tables", "products", "--force").stdout
-    assert not list(marketplace.folder.rglob("*.partial"))
+    assert len(list(marketplace.folder.glob(".*.partial"))) == 1, "it may belong to another run for a day"
