@@ -14,6 +14,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -41,8 +42,8 @@ Step = Callable[[pd.DataFrame], pd.DataFrame]
 
 def _map(function: Callable, column: pd.Series) -> pd.Series:
     """`function` of each cell that is not missing, None for the others; dtype object, so that no type is guessed."""
-    cells = column.to_numpy(dtype=object)
-    results = [None if cell is None or cell != cell else function(cell) for cell in cells]
+    cells = zip(column.to_numpy(dtype=object), column.isna().tolist(), strict=True)
+    results = [None if missing else function(cell) for cell, missing in cells]
     return pd.Series(results, index=column.index, dtype=object)
 
 
@@ -156,9 +157,8 @@ def clean_products(
 
     The clean table may be empty. The order of the rows in `raw` makes no difference.
     """
-    cells = cells_to_text(drop_unneeded_columns(raw.reset_index(drop=True)))
-    with_id = drop_nulls("id")(cells)
     steps: list[tuple[str, Step]] = [  # the reason is that of the rows that a step leaves out
+        ("no id", drop_nulls("id")),
         ("another row of the same id", latest_of_each_id),
         *((f"no {column}", drop_nulls(column)) for column in NEEDED_COLUMNS[1:]),
         ("", clean_texts),
@@ -174,7 +174,8 @@ def clean_products(
         ("", add_main_category_code),
         ("", add_split),
     ]
-    products, set_aside = with_id, {}
+    cells = cells_to_text(drop_unneeded_columns(raw.reset_index(drop=True)))
+    products, set_aside = cells, {}
     for reason, step in steps:
         before, products = products, step(products)
         if len(products) < len(before):
@@ -182,58 +183,52 @@ def clean_products(
     products = products.sort_values("id")
     report = {
         "rows in": len(raw),
-        "rows without id": len(cells) - len(with_id),
         "set aside": {reason: list(rows["id"]) for reason, rows in set_aside.items()},
-        **describe(products, with_id, places_unknown=len(set_aside.get("place unknown", ""))),
+        **describe(products, cells),
     }
     duplicates = kept_ids_of_duplicates(set_aside["duplicate"], products) if "duplicate" in set_aside else {}
     return products[list(CLEAN_COLUMNS)].reset_index(drop=True), duplicates, report
 
 
-def describe(products: pd.DataFrame, uncleaned: pd.DataFrame, places_unknown: int) -> dict[str, Any]:
-    """What the report says of the clean `products`; `uncleaned` has their texts before cleaning, by the same index."""
-    said_posted, says_posted = (
+def describe(products: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Any]:
+    """The report on the clean `products`; `cells` are the texts before cleaning, with the same index."""
+    posted_before, posted = (
         table.loc[products.index, "product_description"].str.contains("Posted by", regex=False).astype(bool)
-        for table in (uncleaned, products)
+        for table in (cells, products)
     )
     located = {rule: int((products["place_rule"] == rule).sum()) for rule in RULES}
-    rows_to_locate = max(1, len(products) + places_unknown)
     return {
         "rows out": len(products),
-        "banners removed": int((said_posted & ~says_posted).sum()),
-        "descriptions that still say Posted by": list(products.loc[says_posted, "id"]),
+        "banners removed": int((posted_before & ~posted).sum()),
+        "descriptions that still say Posted by": list(products.loc[posted, "id"]),
         "located by": located,
-        "share located by": {rule: round(count / rows_to_locate, 4) for rule, count in located.items()},
+        "share located by": {rule: round(count / max(1, len(products)), 4) for rule, count in located.items()},
         "town far from its county": list(products.loc[products["county_km"] > FAR_FROM_COUNTY_KM, "id"]),
         "split": {name: int((products["split"] == name).sum()) for name in ("train", "validation", "test")},
         "main category": {name: int(count) for name, count in products.groupby("main_category").size().items()},
     }
 
 
-def count_photos(
-    folder: DataFolder, products: pd.DataFrame, duplicates: dict[str, str], set_aside: dict[str, list[str]]
-) -> dict[str, Any] | str:
-    """The ids of photos without listing or file, and of listings without photo; a sentence without images table."""
+def count_photos(folder: DataFolder, products: pd.DataFrame, duplicates: dict[str, str]) -> dict[str, Any] | str:
+    """The ids of photos without a clean listing, and of listings without photo; a sentence without images table.
+
+    Photos are the rows of the images table and the files in images/.
+    """
     if not folder.images_table.exists():
-        return f"not counted, for {folder.images_table.name} is missing"
+        return f"not counted, because {folder.images_table.name} is missing"
     images = read_table(folder.images_table, "download_products_table.py", ("id", "product_id"))
-    photos, listings = _map(cell_text, images["id"]), _map(cell_text, images["product_id"])
+    listings = _map(cell_text, images["product_id"])
     listings = _map(lambda listing: duplicates.get(listing, listing), listings)
+    listing_of_photo = dict(zip(_map(cell_text, images["id"]), listings, strict=True))
+    names = os.listdir(folder.images) if folder.images.is_dir() else []
+    files = {Path(name).stem for name in names if Path(name).suffix.lower() in (".jpg", ".jpeg")}
     clean_ids = set(products["id"])
-    other_ids = {listing for ids in set_aside.values() for listing in ids} - clean_ids
-    counts: dict[str, Any] = {
+    photos = (listing_of_photo.keys() | files) - {None}
+    return {
         "photos": len(images),
-        "photos of no listing in the table": sorted(photos[~listings.isin(clean_ids | other_ids)].dropna()),
-        "photos of listings set aside": int(listings.isin(other_ids).sum()),
-        "clean listings without photo": sorted(clean_ids - set(listings)),
+        "photos without clean listing": sorted(id for id in photos if listing_of_photo.get(id) not in clean_ids),
+        "clean listings without photo": sorted(clean_ids - set(listing_of_photo.values())),
     }
-    if folder.images.is_dir():
-        names = (os.path.splitext(name) for name in os.listdir(folder.images))
-        files = {stem for stem, ending in names if ending.lower() in (".jpg", ".jpeg")}
-        photo_ids = set(photos.dropna())
-        counts["photos without file"] = sorted(photo_ids - files)
-        counts["files without photo in the table"] = sorted(files - photo_ids)
-    return counts
 
 
 def read_raw_products(folder: DataFolder) -> pd.DataFrame:
@@ -276,13 +271,11 @@ def main() -> None:
     raw = read_raw_products(folder)
     products, duplicates, report = clean_products(raw, arguments.min_price, arguments.max_price)
     if products.empty:
-        reasons = [f"{len(ids)} {reason}" for reason, ids in report["set aside"].items()]
-        reasons += [f"{report['rows without id']} without id"] * (report["rows without id"] > 0)
+        reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in report["set aside"].items())
         raise UserError(
-            f"no row of {folder.products_table} is usable ({', '.join(reasons)}): look at the table, or widen "
-            "--min-price and --max-price."
+            f"no row of {folder.products_table} is usable ({reasons}): check the table, --min-price and --max-price."
         )
-    report["photos"] = count_photos(folder, products, duplicates, report["set aside"])
+    report["photos"] = count_photos(folder, products, duplicates)
     write_outputs(folder, products, duplicates)
     bounds = {"min price": arguments.min_price, "max price": arguments.max_price}
     seconds = round(time.monotonic() - started, 1)

@@ -22,12 +22,9 @@ from marketplace.command_line import argument_parser, progress_bar, run
 from marketplace.data_folder import DataFolder, UserError, read_json, write_json, write_whole
 from marketplace.database_source import DATABASE_ERRORS, Source, explain, find_source, make_engine
 
-COLUMNS = {  # that the next scripts read; a table may have more
-    "products": (
-        *("id", "product_name", "category", "product_description"),
-        *("price", "location", "page_id", "create_time"),
-    ),
-    "images": ("id", "product_id", "bucket_link", "image_ref", "create_time"),
+NEEDED_COLUMNS = {  # by the next scripts; a table may have more
+    "products": ("id", "product_name", "category", "product_description", "price", "location"),
+    "images": ("id", "product_id", "bucket_link"),
 }
 ID_COLUMNS = ("id", "product_id")
 ROWS_AT_ONCE = 1000
@@ -43,14 +40,14 @@ def table_name(text: str) -> str:
 def table_columns(connection: sqlalchemy.Connection, table: str) -> dict[str, sqlalchemy.types.TypeEngine]:
     """Names and types of the columns of `table`.
 
-    Raises UserError when the table is missing or lacks a column of COLUMNS.
+    Raises UserError when the table is missing or lacks one of NEEDED_COLUMNS.
     """
     inspector = sqlalchemy.inspect(connection)
     if not inspector.has_table(table):
         there = ", ".join(sorted([*inspector.get_table_names(), *inspector.get_view_names()])[:20]) or "none"
         raise UserError(f"the database has no table {table} (it has {there}): check the database or --tables.")
     columns = {column["name"]: column["type"] for column in inspector.get_columns(table)}
-    missing = [name for name in COLUMNS.get(table, ()) if name not in columns]
+    missing = [name for name in NEEDED_COLUMNS.get(table, ()) if name not in columns]
     if missing:
         raise UserError(f"the table {table} has no column {', '.join(missing)}: add it, or correct its name.")
     return columns

@@ -1,7 +1,5 @@
 """What every script shares: arguments, progress bar, printed report and exit status."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import os

@@ -3,8 +3,6 @@
 Every script and notebook works on one data folder (`--data-dir`, default `data`).
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json

@@ -7,17 +7,8 @@ import pandas as pd
 from marketplace.data_folder import UserError, read_json, write_whole
 
 CLEAN_COLUMNS = (  # of products_table_clean.json
-    "id",
-    "product_name",
-    "product_description",
-    "category",
-    "main_category",
-    "main_category_code",
-    "price",
-    "location",
-    "latitude",
-    "longitude",
-    "split",
+    *("id", "product_name", "product_description", "category", "main_category", "main_category_code"),
+    *("price", "location", "latitude", "longitude", "split"),
 )
 ROWS_AT_ONCE = 50_000
 

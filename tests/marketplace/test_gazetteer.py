@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from marketplace import gazetteer
-from marketplace.gazetteer import COUNTY_CENTRES, Gazetteer, distance_km, place_key, split_location, towns_named
+from marketplace.gazetteer import Gazetteer, county_centres, distance_km, place_key, split_location, towns_named
 
 # Towns known to lie in their county, far apart: a place found must be near to them.
 LONDON, HULL, TRURO = (51.51, -0.13), (53.74, -0.33), (50.26, -5.05)
@@ -122,8 +122,8 @@ def test_the_table_of_counties_is_near_to_towns_there():
     }  # fmt: skip
     for county, town in towns.items():
         place = Gazetteer().locate(f"{town}, {county}")
-        assert near(place, *COUNTY_CENTRES[county], km=60), county
-    assert all(place_key(name) == name for name in COUNTY_CENTRES)
+        assert near(place, *county_centres()[county], km=60), county
+    assert all(place_key(name) == name for name in county_centres())
 
 
 def test_locations_are_split_at_the_commas():

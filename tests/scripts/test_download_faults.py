@@ -130,7 +130,7 @@ def test_a_server_killed_in_the_middle_leaves_nothing_and_the_next_run_succeeds(
         result = end_of(process)
     finally:
         marketplace.server.start()
-    words = ("broke the connection off", "run the command again")
+    words = ("closed the connection", "run the command again")
     assert_refused(result, *words, secret=marketplace.server.password, folder=marketplace.folder)
     assert not (marketplace.folder / "products_table.json").exists()
     assert f"products: {LONG:,} rows" in marketplace.download("--tables", "products").stdout
