@@ -117,30 +117,17 @@ def download_table(engine: sqlalchemy.Engine, table: str, path: Path) -> int:
     return rows
 
 
-def earlier_downloads(report: Path) -> dict[str, Any]:
-    """The entries by table of the report of earlier runs; empty when there is no report that can be read."""
-    try:
-        return dict(read_json(report, "download_products_table.py")["tables"])
-    except (UserError, KeyError, TypeError, ValueError):
-        return {}
-
-
-def is_downloaded(path: Path, entry: Any, source: dict[str, Any]) -> bool:
-    """Whether `path` is the file that an earlier run downloaded from the same source, by its entry in the report."""
-    known = isinstance(entry, dict) and entry.get("source") == source
-    return known and path.is_file() and path.stat().st_size == entry.get("bytes")
-
-
 def download_tables(folder: DataFolder, source: Source, tables: list[str], timeout: float, force: bool) -> None:
-    """Download the tables that are not yet there, and write the report after each."""
+    """Download the tables that an earlier run has not downloaded from the same source; update the report after each."""
     engine = make_engine(source, timeout)
     report_path = folder.report("download")
-    entries = earlier_downloads(report_path)
+    entries = read_json(report_path, "download_products_table.py")["tables"] if report_path.exists() else {}
     report: dict[str, Any] = {"source": source.identity, "downloaded": [], "skipped": [], "tables": entries}
     for table in dict.fromkeys(tables):
         path = folder.path / f"{table}_table.json"
         identity = source.identity | {"table": table}
-        if not force and is_downloaded(path, entries.get(table), identity):
+        same = entries.get(table, {}).get("source") == identity
+        if same and path.is_file() and path.stat().st_size == entries[table]["bytes"] and not force:
             print(f"{table}: already in {path}, skipped (--force downloads it again)")
             report["skipped"].append(table)
         else:

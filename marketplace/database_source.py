@@ -11,7 +11,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -64,7 +64,6 @@ class Source:
     url: sqlalchemy.URL
     found_in: str
     file: Path | None = None
-    connect_arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -95,7 +94,7 @@ def find_source(folder: DataFolder, credentials: Path | None) -> Source:
     if folder.database.exists():
         return sqlite_source(folder.database, "data folder")
     if os.environ.get("DATABASE_URL"):
-        return source_from_url(os.environ["DATABASE_URL"], "DATABASE_URL")
+        return source_from_url(os.environ["DATABASE_URL"])
     if Path("credentials.yaml").exists():
         return source_from_credentials(Path("credentials.yaml"))
     raise UserError(HOW_TO_GET_A_SOURCE)
@@ -108,24 +107,24 @@ def sqlite_source(path: Path, found_in: str) -> Source:
     return Source(sqlalchemy.URL.create("sqlite", database=str(path)), found_in, file=path)
 
 
-def source_from_url(text: str, found_in: str) -> Source:
-    """A source from an SQLAlchemy URL. Raises UserError, never with the URL, for the password is in it."""
+def source_from_url(text: str) -> Source:
+    """The source of DATABASE_URL. Raises UserError, never with the URL, because the password is in it."""
     example = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
     try:
         url = sqlalchemy.make_url(text)
     except (ArgumentError, ValueError):
         raise UserError(
-            f"{found_in} is not a database URL such as {example}: correct it; special characters in the password are "
-            "written as %40 and the like."
+            f"DATABASE_URL is not a database URL such as {example}: correct it; special characters in the password "
+            "are written as %40 and the like."
         ) from None
     if url.get_backend_name() == "sqlite":
-        return sqlite_source(Path(url.database or ""), found_in)
+        return sqlite_source(Path(url.database or ""), "DATABASE_URL")
     if url.get_backend_name() not in ("postgresql", "postgres"):
-        raise UserError(f"{found_in} names the database type {url.get_backend_name()}: use postgresql or sqlite.")
+        raise UserError(f"DATABASE_URL names the database type {url.get_backend_name()}: use postgresql or sqlite.")
     missing = [name for name in ("host", "username", "database") if not getattr(url, name)]
     if missing:
-        raise UserError(f"{found_in} has no {', '.join(missing)}: write {example}.")
-    return Source(url.set(drivername="postgresql+psycopg2", port=url.port or 5432), found_in)
+        raise UserError(f"DATABASE_URL has no {', '.join(missing)}: write {example}.")
+    return Source(url.set(drivername="postgresql+psycopg2", port=url.port or 5432), "DATABASE_URL")
 
 
 class _TextLoader(yaml.SafeLoader):
@@ -175,20 +174,20 @@ def source_from_credentials(path: Path) -> Source:
     port = keys.get("PORT", "5432")
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise UserError(f"PORT {where} is not a number from 1 to 65535: PostgreSQL's usual one is 5432.")
-    arguments = {}
+    query = {}
     if "SSLROOTCERT" in keys:
         authority = path.parent / Path(keys["SSLROOTCERT"]).expanduser()
         if not authority.is_file():
             raise UserError(f"SSLROOTCERT {where} names {authority}, which does not exist: check the path.")
-        arguments = {"sslmode": "verify-full", "sslrootcert": str(authority)}
+        query = {"sslmode": "verify-full", "sslrootcert": str(authority)}
     if "SSLMODE" in keys:
         if keys["SSLMODE"] not in SSL_MODES:
             raise UserError(f"SSLMODE {where} is unknown: use one of {', '.join(SSL_MODES)}.")
-        arguments["sslmode"] = keys["SSLMODE"]
+        query["sslmode"] = keys["SSLMODE"]
     url = sqlalchemy.URL.create(
-        "postgresql+psycopg2", keys["USER"], keys["PASSWORD"], keys["ENDPOINT"], int(port), keys["DATABASE"]
+        "postgresql+psycopg2", keys["USER"], keys["PASSWORD"], keys["ENDPOINT"], int(port), keys["DATABASE"], query
     )
-    return Source(url, str(path), connect_arguments=arguments)
+    return Source(url, str(path))
 
 
 def make_engine(source: Source, timeout: float = 60) -> sqlalchemy.Engine:
@@ -205,7 +204,6 @@ def make_engine(source: Source, timeout: float = 60) -> sqlalchemy.Engine:
         connect_args={
             "options": f"-c statement_timeout={int(timeout * 1000)} -c timezone=UTC -c datestyle=ISO",
             "application_name": "download_products_table",
-            **source.connect_arguments,
         },
     )
 

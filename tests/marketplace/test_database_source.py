@@ -48,7 +48,7 @@ def test_the_keys_become_a_url(tmp_path):
     assert (url.drivername, url.host, url.port) == ("postgresql+psycopg2", "db.example.com", 5433)
     assert (url.username, url.password, url.database) == ("learner", "p@ss/%:#w", "marketplace")
     assert source.identity == {"host": "db.example.com", "port": 5433, "database": "marketplace"}
-    assert source.connect_arguments == {}
+    assert url.query == {}
 
 
 def test_older_names_and_missing_optional_keys_are_taken(tmp_path):
@@ -167,9 +167,7 @@ def test_the_example_file_has_the_keys(tmp_path):
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2", "postgresql+psycopg"])
 def test_every_way_to_write_a_postgresql_url_is_taken(scheme):
-    url = source_from_url(
-        f"{scheme}://learner:p%40ss%2F%25%3A%23w@db.example.com/m?sslmode=require", "DATABASE_URL"
-    ).url
+    url = source_from_url(f"{scheme}://learner:p%40ss%2F%25%3A%23w@db.example.com/m?sslmode=require").url
     assert (url.drivername, url.password, url.port) == ("postgresql+psycopg2", "p@ss/%:#w", 5432)
     assert url.query == {"sslmode": "require"}
 
