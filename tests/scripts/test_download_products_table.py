@@ -108,7 +108,7 @@ def test_columns_of_other_types_and_extra_columns_are_welcome(marketplace):
     marketplace.execute(
         "ALTER TABLE products ADD amount numeric(12, 2) DEFAULT 12.10, ADD score float8 DEFAULT 'NaN', "
         "ADD tags text[] DEFAULT '{a,b}', ADD more jsonb DEFAULT '{\"k\": [1, null]}', "
-        "ADD raw bytea DEFAULT '\\x00ff', "
+        "ADD raw bytea DEFAULT '\\x00ff', ADD wait interval DEFAULT '1 year 2 mons', ADD moment time DEFAULT '24:00', "
         'ADD "Odd ""100% %s"" name; --" text DEFAULT \'x\''
     )
     result = marketplace.download()
@@ -118,6 +118,7 @@ def test_columns_of_other_types_and_extra_columns_are_welcome(marketplace):
     assert record["create_time"] == "2022-02-26T10:30:00+00:00"
     assert [record[name] for name in ("amount", "score", "tags", "raw")] == ["12.10", "NaN", ["a", "b"], "00ff"]
     assert record["more"] == {"k": [1, None]}
+    assert (record["wait"], record["moment"]) == ("1 year 2 mons", "24:00:00")
     assert record['Odd "100% %s" name; --'] == "x"
     assert UUID(marketplace.table("images")[0]["product_id"])
 
