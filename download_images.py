@@ -22,7 +22,8 @@ import requests
 import urllib3
 
 from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar, run
-from marketplace.data_folder import DataFolder, UserError, read_table, write_json, write_whole
+from marketplace.data_folder import DataFolder, UserError, write_json, write_whole
+from marketplace.tables import read_table
 
 MAX_BYTES = 20_000_000
 MAX_REDIRECTS = 5

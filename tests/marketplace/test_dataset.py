@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from marketplace.data_folder import DataFolder, UserError, read_table
+from marketplace.data_folder import DataFolder, UserError
 from marketplace.dataset import (
     SPLITS,
     examples_of_split,
@@ -20,6 +20,7 @@ from marketplace.dataset import (
     rows_of_split,
 )
 from marketplace.listing_text import normalised_text, split_of
+from marketplace.tables import read_table
 from models.batches import Batches
 
 NAMES = ("lamp", "chair", "kettle", "drill")
