@@ -156,13 +156,16 @@ def result_records(index: ProductIndex, found: SearchResult, distances: np.ndarr
 def table(results: Sequence[dict[str, Any]], width: int) -> str:
     """The results as lines of at most `width` columns of a terminal."""
     with_distance = "distance_km" in results[0]
-    lines = [f"  #  score      price {'category':<18} {'place':<14} {'distance ' if with_distance else ''}name"]
+    category_width, place_width = (24, 20) if width >= 100 else (18, 14)
+    heads = f"{'category':<{category_width}} {'place':<{place_width}} {'distance ' if with_distance else ''}name"
+    lines = [f"  #  score      price {heads}"]
     for result in results:
         price = f"£{result['price']:,.2f}"
         distance = f"{result['distance_km']:>5.0f} km " if with_distance else ""
         lines.append(
-            f"{result['rank']:>3} {result['score']:>6.3f} {price:>10} {result['main_category']:<18.18} "
-            f"{result['location']:<14.14} {distance}{result['product_name']}"
+            f"{result['rank']:>3} {result['score']:>6.3f} {price:>10} "
+            f"{result['main_category']:<{category_width}.{category_width}} "
+            f"{result['location']:<{place_width}.{place_width}} {distance}{result['product_name']}"
         )
     return "\n".join(fitted(line, width) for line in lines)
 

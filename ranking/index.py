@@ -32,14 +32,14 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-12)
 
 
-def build_inverted_file(vectors: np.ndarray) -> tuple[faiss.Index, float]:
+def build_inverted_file(vectors: np.ndarray) -> tuple[faiss.IndexIVF, float]:
     """A FAISS inverted file of unit vectors (N, D) float32, and its recall of the ten nearest neighbours.
 
     The number of probed lists doubles until the candidates hold TARGET_RECALL of the ten exact nearest neighbours.
     """
     count, dimension = vectors.shape
     lists = max(1, min(int(4 * np.sqrt(count)), count // TRAINING_VECTORS_PER_LIST))
-    inverted_file = faiss.index_factory(dimension, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    inverted_file: Any = faiss.index_factory(dimension, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
     inverted_file.cp.max_points_per_centroid = TRAINING_VECTORS_PER_LIST
     inverted_file.train(vectors)
     inverted_file.add(vectors)
@@ -76,7 +76,7 @@ class ProductIndex:
     listings: dict[str, list[Any]]
     space: dict[str, np.ndarray]
     metadata: dict[str, Any]
-    inverted_file: faiss.Index | None = None
+    inverted_file: faiss.IndexIVF | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -104,15 +104,14 @@ class ProductIndex:
         return self._best(rows, (self.vectors @ query)[rows], top, exclude)
 
     def _best(self, rows: np.ndarray, scores: np.ndarray, top: int, exclude: int | None) -> SearchResult:
-        """The `top` best of `rows` (ascending) without near-duplicates; sorts only as many as it needs."""
+        """The `top` best of `rows` (ascending) without near-duplicates; sorts all of them only if it must."""
         scores = np.round(scores, SCORE_DECIMALS)
-        count = 2 * top + 10
-        while True:
+        for count in (2 * top + 10, len(rows)):
             order = best_columns(scores[None], count)[0]
             result = self._without_duplicates(rows[order].tolist(), scores[order].tolist(), top, exclude)
-            if len(result.rows) == top or count >= len(rows):
-                return result
-            count *= 4
+            if len(result.rows) == top:
+                break
+        return result
 
     def _without_duplicates(self, rows: list[int], scores: list[float], top: int, exclude: int | None) -> SearchResult:
         keys_of = self.listings["duplicate_keys"]
@@ -131,8 +130,8 @@ class ProductIndex:
 
     def save(self, path: Path) -> None:
         """Write everything into one .npz file, whole or not at all, without pickle."""
-        arrays = {f"space {name}": array for name, array in self.space.items()}
-        arrays |= {"version": np.array(VERSION), "vectors": self.vectors}
+        arrays: dict[str, Any] = {f"space {name}": array for name, array in self.space.items()}
+        arrays |= {"version": VERSION, "vectors": self.vectors}
         for name, value in (("listings", self.listings), ("metadata", self.metadata)):
             arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
         if self.inverted_file is not None:
@@ -150,12 +149,15 @@ class ProductIndex:
             raise ValueError("the old one is damaged") from None
         if content.get("version") != VERSION:
             raise ValueError("the old one is of another version")
+        inverted_file: Any = None
+        if "inverted_file" in content:
+            inverted_file = faiss.deserialize_index(content["inverted_file"])
         return cls(
             content["vectors"],
             json.loads(content["listings"].tobytes()),
             {name.removeprefix("space "): content[name] for name in content if name.startswith("space ")},
             json.loads(content["metadata"].tobytes()),
-            faiss.deserialize_index(content["inverted_file"]) if "inverted_file" in content else None,
+            inverted_file,
         )
 
 

@@ -14,8 +14,9 @@ vectors are projected on their principal axes among the train listings.
 """
 
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import softmax
@@ -25,13 +26,12 @@ from marketplace.data_folder import UserError
 from ranking.index import unit_rows
 from ranking.quality import choose_weights, main_of, relevance_grades
 
-IMAGE_BLOCKS = ("image_embedding", "image_leaf_category", "image_main_category")
 TEXT_LAYERS = 2  # all-MiniLM-L6-v2: two hidden layers side by side
 DIMENSION = 256  # without measurable loss of NDCG; one kilobyte for each listing
 SHRINKAGE = 0.1  # of the covariance towards a multiple of the identity
 TEMPERATURE = 3.0  # of the discriminants, whose probabilities are overconfident
 # similar texts come first within a leaf category, and a query by photo alone never has a vector of zeros
-MINIMUM_WEIGHTS = {"text_embedding": 0.1, "image_embedding": 0.02}
+MINIMUM_WEIGHTS = {"text_embedding": 0.1, "image_embedding": 0.01}
 MAXIMUM_FIT = 20_000  # train listings
 MAXIMUM_QUERIES, MAXIMUM_CORPUS = 1_000, 5_000  # validation and train listings for the choice of weights
 
@@ -67,26 +67,22 @@ def join_blocks(blocks: Mapping[str, np.ndarray], weights: Mapping[str, float]) 
 def fit_discriminant(embeddings: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (D, C) and intercepts (C,) of a linear discriminant of classes 0 to C-1 on embeddings (N, D).
 
-    Logits are `embeddings @ coefficients + intercepts`. scikit-learn refuses a single class and as many classes as
-    listings; the probabilities are uniform then.
+    Logits are `embeddings @ coefficients + intercepts`. scikit-learn gives one column for two classes, and refuses
+    one class or as many classes as listings: then all logits are 0, the probabilities uniform.
     """
     classes = int(labels.max()) + 1
-    if classes in (1, len(labels)):
+    if classes <= 2 or classes == len(labels):
         return np.zeros((embeddings.shape[1], classes), np.float32), np.zeros(classes, np.float32)
-    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE)
+    discriminant = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE)
     with warnings.catch_warnings():  # of classes with one listing, whose covariance is zero
         warnings.filterwarnings("ignore", "Only one sample available")
-        fitted.fit(np.asarray(embeddings, np.float64), labels)
-    coefficients, intercepts = fitted.coef_, fitted.intercept_
-    if classes == 2:  # scikit-learn gives only the difference of the two logits
-        coefficients = np.concatenate([-coefficients, coefficients]) / 2
-        intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    return coefficients.T.astype(np.float32), intercepts.astype(np.float32)
+        discriminant.fit(np.asarray(embeddings, np.float64), labels)
+    return discriminant.coef_.T.astype(np.float32), discriminant.intercept_.astype(np.float32)
 
 
 @dataclass
 class EmbeddingSpace:
-    """Turns embeddings of texts, or of photos, into two blocks; fitted on the train listings that have one."""
+    """Turns embeddings, of texts or of photos, into two blocks."""
 
     mean: np.ndarray  # (layers, D / layers) float32, of the embeddings with each layer at length 1
     coefficients: np.ndarray  # (D, L) float32, of the discriminant of the leaf categories
@@ -94,14 +90,9 @@ class EmbeddingSpace:
     main_of_leaf: np.ndarray  # (L, M) float32: 1 where a leaf category belongs to a main category, else 0
 
     @classmethod
-    def fit(cls, embeddings: np.ndarray, paths: np.ndarray, layers: int) -> "EmbeddingSpace | None":
-        """Fit on embeddings (N, D) of `layers` hidden layers side by side, rows of NaN for missing ones, and on
-        category paths (N,); None if all are missing."""
-        present = ~np.isnan(embeddings).any(axis=1)
-        if not present.any():
-            return None
-        embeddings = embeddings[present]
-        leaf_names, labels = np.unique(paths[present].astype(str), return_inverse=True)
+    def fit(cls, embeddings: np.ndarray, paths: np.ndarray, layers: int) -> "EmbeddingSpace":
+        """Fit on embeddings (N, D) of `layers` hidden layers side by side, and on category paths (N,)."""
+        leaf_names, labels = np.unique(paths.astype(str), return_inverse=True)
         main_names, mains = np.unique([main_of(name) for name in leaf_names], return_inverse=True)
         mean = _unit_layers(embeddings, layers).mean(axis=0).reshape(layers, -1)
         coefficients, intercepts = fit_discriminant(_centred(embeddings, mean), labels)
@@ -132,50 +123,52 @@ def _centred(embeddings: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return _unit_layers((unit - mean.ravel()) * unit.any(axis=1, keepdims=True), len(mean))
 
 
+def feature_blocks(sides: Mapping[str, EmbeddingSpace], features: Features) -> dict[str, np.ndarray]:
+    """Blocks {name: (N, width) float32} with rows of length 1, zeros for missing texts or photos.
+
+    `sides` holds the fitted spaces of "text" and "image"; without one its two blocks are left out.
+    """
+    blocks = {}
+    for side, embeddings, logits in (
+        ("text", features.text_embedding, features.text_logits),
+        ("image", features.image_embedding, features.image_logits),
+    ):
+        if side in sides and embeddings is not None:
+            blocks[f"{side}_embedding"], blocks[f"{side}_leaf_category"] = sides[side].blocks(embeddings)
+        if logits is not None:
+            blocks[f"{side}_main_category"] = root_of_probabilities(logits)
+    return blocks
+
+
 @dataclass
 class VectorSpace:
-    """Turns features into unit vectors; `fit_space` fits one part after the other."""
+    """Turns features into unit vectors."""
 
-    text: EmbeddingSpace | None
-    image: EmbeddingSpace | None
-    weights: dict[str, float] = field(default_factory=dict)  # of the blocks; they sum to 1
-    axes: dict[str, np.ndarray] = field(default_factory=dict)  # (width, D) float32 of each block
-
-    def blocks(self, features: Features) -> dict[str, np.ndarray]:
-        """Blocks {name: (N, width) float32} with rows of length 1, zeros for missing texts or photos."""
-        blocks = {}
-        for side, space, embedding, logits in (
-            ("text", self.text, features.text_embedding, features.text_logits),
-            ("image", self.image, features.image_embedding, features.image_logits),
-        ):
-            if space is not None and embedding is not None:
-                blocks[f"{side}_embedding"], blocks[f"{side}_leaf_category"] = space.blocks(embedding)
-            if logits is not None:
-                blocks[f"{side}_main_category"] = root_of_probabilities(logits)
-        return blocks
+    sides: dict[str, EmbeddingSpace]  # "text" and "image"
+    weights: dict[str, float]  # of the blocks; they sum to 1
+    axes: dict[str, np.ndarray]  # (width, D) float32 of each block
 
     def vectors(self, features: Features) -> np.ndarray:
         """Unit vectors (N, D) float32; missing blocks count as zeros."""
-        blocks = self.blocks(features)
+        blocks = feature_blocks(self.sides, features)
         return unit_rows(join_blocks(blocks, self.weights) @ np.concatenate([self.axes[name] for name in blocks]))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Arrays of numbers, from which `from_arrays` makes an equal space."""
         arrays = {f"axes.{name}": axes for name, axes in self.axes.items()}
         arrays |= {f"weight.{name}": np.array(weight) for name, weight in self.weights.items()}
-        for side, space in (("text", self.text), ("image", self.image)):
-            if space is not None:
-                arrays |= {f"{side}.{name}": array for name, array in vars(space).items()}
+        for side, space in self.sides.items():
+            arrays |= {f"{side}.{name}": array for name, array in vars(space).items()}
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "VectorSpace":
-        parts: dict[str, dict[str, np.ndarray]] = {"text": {}, "image": {}, "weight": {}, "axes": {}}
+        parts: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
         for key, array in arrays.items():
             part, _, name = key.partition(".")
             parts[part][name] = array
-        text, image = (EmbeddingSpace(**parts[side]) if parts[side] else None for side in ("text", "image"))
-        return cls(text, image, {name: float(weight) for name, weight in parts["weight"].items()}, parts["axes"])
+        sides = {side: EmbeddingSpace(**parts[side]) for side in ("text", "image") if side in parts}
+        return cls(sides, {name: float(weight) for name, weight in parts["weight"].items()}, parts["axes"])
 
 
 def fit_space(
@@ -193,20 +186,23 @@ def fit_space(
     train = _sample(np.flatnonzero(split_array == "train"), MAXIMUM_FIT, generator)
     if not len(train):
         raise UserError("no listing is in the train split, so no ranking can be fitted: give more listings.")
-    text = image = None
-    if features.text_embedding is not None:
-        text = EmbeddingSpace.fit(features.text_embedding[train], path_array[train], TEXT_LAYERS)
-    if features.image_embedding is not None:
-        image = EmbeddingSpace.fit(features.image_embedding[train], path_array[train], layers=1)
-    space = VectorSpace(text, image)
+    sides: dict[str, EmbeddingSpace] = {}
+    for side, embeddings, layers in (
+        ("text", features.text_embedding, TEXT_LAYERS),
+        ("image", features.image_embedding, 1),
+    ):
+        if embeddings is not None:
+            present = train[~np.isnan(embeddings[train]).any(axis=1)]
+            if len(present):
+                sides[side] = EmbeddingSpace.fit(embeddings[present], path_array[present], layers)
     queries = _sample(np.flatnonzero(split_array == "validation"), MAXIMUM_QUERIES, generator)
     corpus = _sample(train, MAXIMUM_CORPUS, generator)
-    query_blocks, corpus_blocks = space.blocks(features.rows(queries)), space.blocks(features.rows(corpus))
+    query_blocks = feature_blocks(sides, features.rows(queries))
+    corpus_blocks = feature_blocks(sides, features.rows(corpus))
     similarities = {name: query_blocks[name] @ corpus_blocks[name].T for name in corpus_blocks}
-    grades = relevance_grades(path_array[queries], path_array[corpus])
-    space.weights = choose_weights(similarities, grades, MINIMUM_WEIGHTS)
-    space.axes = principal_axes(space.blocks(features.rows(train)), space.weights, dimension)
-    return space
+    weights = choose_weights(similarities, relevance_grades(path_array[queries], path_array[corpus]), MINIMUM_WEIGHTS)
+    axes = principal_axes(feature_blocks(sides, features.rows(train)), weights, dimension)
+    return VectorSpace(sides, weights, axes)
 
 
 def principal_axes(
