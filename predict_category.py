@@ -7,20 +7,18 @@ networks), writes nothing. The photo is cleaned as clean_images.py does it, the 
 """
 
 import argparse
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from marketplace.command_line import argument_parser, positive_int, run
-from marketplace.data_folder import DataFolder, UserError, check_data_folder, first_line
+from marketplace.data_folder import DataFolder, UserError, check_data_folder
+from marketplace.dataset import load_query_photo
 from marketplace.listing_text import clean_description
-from marketplace.photo_cleaning import PhotoError, clean_photo, encoded
 from models import CombinedModel, ImageModel, TextModel
 from models.checkpoints import load_checkpoint, load_weights
 from models.device import pick_device
@@ -70,18 +68,6 @@ def load_predictor(path: Path, device: torch.device) -> Predictor:
     )
 
 
-def read_photo(path: Path, size: int) -> np.ndarray:
-    """Pixels (size, size, 3) uint8 of a photo, square on black, as the network was trained on; raises UserError."""
-    try:
-        with open(path, "rb") as file:
-            picture = clean_photo(file, size)
-    except PhotoError as error:
-        raise UserError(f"the photo {path} cannot be read ({error}): give a JPEG, PNG, WebP or GIF.") from None
-    except OSError as error:
-        raise UserError(f"the photo {path} cannot be opened ({first_line(error.strerror or error)}).") from None
-    return np.asarray(Image.open(io.BytesIO(encoded(picture))))
-
-
 @torch.inference_mode()
 def predict(predictor: Predictor, text: np.ndarray | None, pixels: np.ndarray | None) -> np.ndarray:
     """Probabilities (C,) of the categories from an embedded text (50, 768) or the windows of a long one (W, 50, 768),
@@ -120,7 +106,7 @@ def main() -> None:
         raise UserError(f"the checkpoint {path} holds an ImageModel, which reads no text: leave out --text.")
     if arguments.image is not None and predictor.image_size is None:
         raise UserError(f"the checkpoint {path} holds a TextModel, which sees no photo: leave out --image.")
-    pixels = None if arguments.image is None else read_photo(arguments.image, predictor.image_size)
+    pixels = None if arguments.image is None else load_query_photo(arguments.image, predictor.image_size)
     embedded = None
     if text is not None:
         encoder = TextEncoder(predictor.encoder, device)

@@ -23,7 +23,6 @@ import numpy as np
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder, UserError, check_data_folder, read_json, write_whole
 from marketplace.gazetteer import Gazetteer, distance_km
-from marketplace.photo_cleaning import PhotoError, clean_photo
 from ranking.gallery import gallery_page, photo_paths
 from ranking.index import ProductIndex, SearchResult, index_path, load_index, unit_rows
 
@@ -116,26 +115,14 @@ def allowed_listings(index: ProductIndex, chosen: argparse.Namespace, distances:
     return mask
 
 
-def query_photo(path: Path, size: int) -> np.ndarray:
-    """Pixels (S, S, 3) uint8 of the query's photo, cleaned like the photos of the listings; raises UserError."""
-    try:
-        with open(path, "rb") as file:
-            return np.asarray(clean_photo(file, size))
-    except PhotoError as error:
-        raise UserError(
-            f"--image: {path} cannot be read as a photo ({error}): give a JPEG, PNG, WebP or GIF."
-        ) from None
-    except OSError as error:
-        raise UserError(f"--image: {path} cannot be opened ({error.strerror}): check the path.") from None
-
-
 def query_vector(chosen: argparse.Namespace, folder: DataFolder, index: ProductIndex, row: int | None) -> np.ndarray:
     """Unit vector (D,) of the query: the sum of that of text and photo and that of the listing."""
     vectors = [] if row is None else [index.vectors[row]]
     if chosen.text is not None or chosen.image is not None:
+        from marketplace.dataset import load_query_photo
         from ranking.features import text_and_photo_vector  # loads torch, which takes seconds
 
-        pixels = None if chosen.image is None else query_photo(chosen.image, index.metadata["image_size"])
+        pixels = None if chosen.image is None else load_query_photo(chosen.image, index.metadata["image_size"])
         vectors.append(text_and_photo_vector(folder, index, chosen.text, pixels))
     return unit_rows(np.sum(vectors, axis=0, keepdims=True))[0]
 

@@ -4,7 +4,6 @@ Every script and notebook works on one data folder (`--data-dir`, default `data`
 """
 
 import contextlib
-import functools
 import json
 import os
 import secrets
@@ -62,10 +61,11 @@ def write_whole(path: Path, flush: bool = True) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never half a file. The partial name is random, so that two runs at once
     do not share a partial file. `flush` waits until the data is on the disk; that is too slow for thousands of photos.
-    The first write into a folder removes partial files older than a day; younger ones may belong to another run.
+    A flushed write removes old partial files from the folder, too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_old_partial_files(path.parent)
+    if flush:
+        remove_old_partial_files(path.parent)
     partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
     try:
         yield partial
@@ -77,8 +77,8 @@ def write_whole(path: Path, flush: bool = True) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-@functools.cache
-def _remove_old_partial_files(folder: Path) -> None:
+def remove_old_partial_files(folder: Path) -> None:
+    """Remove partial files older than a day, which killed runs left; younger ones may belong to another run."""
     for partial in folder.glob(f".*{PARTIAL_SUFFIX}"):
         with contextlib.suppress(OSError):
             if time.time() - partial.stat().st_mtime > OLD_SECONDS:
@@ -86,9 +86,10 @@ def _remove_old_partial_files(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, whole or not at all."""
+    """Write `value` as JSON, whole or not at all; file names that are not valid text are escaped."""
+    content = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with write_whole(path) as partial:
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
 def check_data_folder(path: Path) -> None:

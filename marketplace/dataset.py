@@ -5,6 +5,7 @@ Photos are decoded once into uint8, so that an epoch only indexes arrays.
 """
 
 import hashlib
+import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from marketplace.data_folder import DataFolder, UserError, read_json
 from marketplace.listing_text import normalised_text
+from marketplace.photo_cleaning import PhotoError, clean_photo, encoded
 from marketplace.tables import CLEAN_COLUMNS, read_table
 
 SPLITS = ("train", "validation", "test")
@@ -73,6 +75,21 @@ def _decode(path: Path, size: int) -> np.ndarray | None:
     except (OSError, ValueError, SyntaxError):
         return None
     return pixels if pixels.shape == (size, size, 3) else None
+
+
+def load_query_photo(path: Path, size: int) -> np.ndarray:
+    """Pixels (S, S, 3) uint8 of any photo, cleaned exactly as the photos of listings are, JPEG compression included.
+
+    Raises UserError when it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            clean = encoded(clean_photo(file, size))
+    except PhotoError as error:
+        raise UserError(f"the photo {path} cannot be read ({error}): give a JPEG, PNG, WebP or GIF.") from None
+    except OSError as error:
+        raise UserError(f"the photo {path} cannot be opened ({error.strerror}): check the path.") from None
+    return np.asarray(Image.open(io.BytesIO(clean)))
 
 
 def load_photos(data_dir: str | Path, products: pd.DataFrame, image_size: int = 64) -> Photos:

@@ -309,7 +309,7 @@ def test_ctrl_c_ends_soon_with_a_summary(tmp_path, many, undisturbed):
     done = photos(tmp_path)
     assert 0 < len(done) < 400 and all(undisturbed[name] == photo for name, photo in done.items())
     assert not leftovers(tmp_path)
-    manifest = read_manifest(DataFolder(tmp_path).clean_images_manifest(64), 64)
+    manifest = read_manifest(DataFolder(tmp_path).clean_images_manifest(64))
     assert clean(tmp_path, "--images", many).returncode == 0
     assert report(tmp_path)["skipped"] == len(manifest) > 0
     assert photos(tmp_path) == undisturbed

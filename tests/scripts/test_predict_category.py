@@ -12,7 +12,7 @@ from trained_folder import trained_by_two_processes
 
 from models import CombinedModel, ImageModel, TextModel
 from models.checkpoints import save_checkpoint
-from predict_category import Predictor, predict, predictions, read_photo
+from predict_category import Predictor, predict, predictions
 
 LABELS = ["Boats", "Hats", "Music & Maps"]
 SETTINGS = {"encoder": "all-MiniLM-L6-v2", "image_size": 32}
@@ -88,12 +88,6 @@ def test_best_first_and_no_more_than_there_are():
     found = predictions(np.array([0.2, 0.5, 0.3]), LABELS, 2)
     assert found == [{"category": "Hats", "probability": 0.5}, {"category": "Music & Maps", "probability": 0.3}]
     assert len(predictions(np.array([0.2, 0.5, 0.3]), LABELS, 99)) == 3
-
-
-def test_a_photo_is_made_square_on_black_like_those_of_training(folder):
-    pixels = read_photo(folder / "photo.jpg", 32)
-    assert pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8
-    assert pixels[:6].max() < 40 < pixels[14:18].mean()
 
 
 def test_json_holds_the_categories_best_first(folder):

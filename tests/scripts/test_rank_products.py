@@ -235,7 +235,7 @@ def test_faults_are_one_sentence(rank, arguments, sentence):
 def test_an_unreadable_photo_is_one_sentence(rank, tmp_path, content):
     path = tmp_path / "broken.jpg"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"broken\.jpg cannot be read as a photo"):
+    with pytest.raises(UserError, match=r"broken\.jpg cannot be read"):
         rank("--image", path)
     with pytest.raises(UserError, match="cannot be opened"):
         rank("--image", tmp_path)
