@@ -8,10 +8,10 @@ from models.text_model import TextModel
 
 
 class CombinedModel(nn.Module):
-    """A text model and an image model, and one linear layer on what the two say.
+    """A text model, an image model, and one linear layer on the logits of both.
 
-    `mean_text_output` and `mean_image_output` (num_classes,) stand in for a missing text or photo; they are buffers,
-    so that a checkpoint carries them.
+    `mean_text_output` and `mean_image_output` (num_classes,) replace the logits of a missing text or photo; they are
+    buffers, so that a checkpoint holds them.
     """
 
     def __init__(
@@ -33,9 +33,9 @@ class CombinedModel(nn.Module):
         )
 
     def combine(self, text_output: Tensor | None, image_output: Tensor | None) -> Tensor:
-        """Logits (N, num_classes) from the outputs of the branches, (N, num_classes) each; one may be None.
+        """Logits (N, num_classes) from the logits of the branches, (N, num_classes) each; one may be None.
 
-        A product with several photos enters with the mean of their outputs.
+        The image output of a product with several photos is the mean of their logits.
         """
         if text_output is None:
             text_output = self.mean_text_output.to(image_output.dtype).expand_as(image_output)

@@ -1,13 +1,13 @@
-"""TextModel: the category of a product from the embedded words of its name and description; and their embedding."""
+"""TextModel: the category of a product from the embedded tokens of its name and description."""
 
 from torch import Tensor, nn
 
-TOKENS = 50  # words and word pieces of a text, [CLS] and [SEP] among them
-EMBEDDING_SIZE = 768  # two layers of 384 numbers a token
+TOKENS = 50  # of a text, [CLS] and [SEP] among them
+EMBEDDING_SIZE = 768  # numbers per token
 
 
 class TextModel(nn.Module):
-    """A convolution over the embedding of each token, then two linear layers.
+    """A convolution over embedded tokens, then two linear layers.
 
     The tokens are the channels of the convolution, which runs along the 768 numbers of the embedding.
     """
