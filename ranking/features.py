@@ -21,7 +21,7 @@ from models.batches import Texts, load_texts, product_embeddings
 from models.checkpoints import load_checkpoint
 from models.device import pick_device
 from models.fusion import photo_outputs, text_outputs
-from models.text_encoder import ENCODER, TextEmbeddings, TextEncoder
+from models.text_encoder import ENCODER, TextEncoder
 from ranking.index import EXACT_LIMIT, ProductIndex, build_inverted_file, fingerprint
 from ranking.vectors import Features, VectorSpace, fit_space
 
@@ -141,7 +141,7 @@ def text_and_photo_vector(
     if text is not None:
         encoder = TextEncoder(networks.encoder)
         windows = encoder.encode(encoder.windows(text.strip()))
-        texts = Texts(TextEmbeddings(windows, np.arange(len(windows))), np.zeros(len(windows), np.int64))
+        texts = Texts(windows, np.zeros(len(windows), np.int64))
     if pixels is not None:
         if networks.image_encoder is None:
             raise UserError(f"{folder.checkpoints} has no image model: run train_models.py, or query by text.")

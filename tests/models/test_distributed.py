@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 from torch.nn import functional as F
@@ -89,20 +88,6 @@ def test_two_processes_have_the_gradients_of_one_and_agree_on_image_weights(tmp_
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     multiprocessing.spawn(one_of_two, (port, tmp_path), nprocs=2)
-
-
-@pytest.mark.parametrize(("count", "batches"), [(16, 2), (17, 2), (20, 3), (1, 0)])
-def test_parts_are_equal_and_together_the_batch(count, batches):
-    inputs = np.arange(count)[:, None]
-    parts = []
-    for rank in (0, 1):
-        torch.manual_seed(0)
-        part = Batches(inputs, np.arange(count), np.arange(count), BATCH, shuffle=True, rank=rank, world_size=2)
-        assert len(part) == batches
-        parts.append([labels.tolist() for _, labels in part])
-    assert [len(part) for part in parts[0]] == [len(part) for part in parts[1]]
-    seen = [label for part in parts[0] + parts[1] for label in part]
-    assert len(seen) == len(set(seen)) == count - count % 2
 
 
 def test_torchrun_trains_to_the_end(sample_folder):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluation.results import majority_predictions
 from shallow.words import mean_embedding_predictions, teacher_probabilities, tfidf_predictions
 
 WORDS = ("sofa cushion leather", "kettle toaster steam", "guitar strings amplifier")
@@ -73,6 +74,7 @@ def test_baselines_are_fitted_on_train_only():
     )
     embeddings = np.where(table["main_category_code"], 1.0, -1.0)[:, None].repeat(768, axis=1)
     swapped = table.assign(main_category_code=[0, 0, 1, 1, 0, 1, 1, 0])  # other labels on test change nothing
+    assert majority_predictions(table).tolist() == [0] * 8
     for products in (table, swapped):
         assert tfidf_predictions(products).tolist() == table["main_category_code"].tolist()
         assert mean_embedding_predictions(products, embeddings).tolist() == table["main_category_code"].tolist()
