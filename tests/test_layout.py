@@ -15,8 +15,8 @@ ALLOWED["sample_marketplace"] = {"marketplace", "sample_marketplace"}
 OWN = {*ALLOWED, "benchmarks", "tests", *(path.stem for path in ROOT.glob("*.py"))}
 FILES = [path for package in ALLOWED for path in sorted((ROOT / package).rglob("*.py"))]
 WITHOUT_TORCH = ("marketplace", "evaluation", "shallow")
-# Packages that few users have or need: only these may be imported inside a function.
-OPTIONAL = ("distributed", "cloudpickle", "torch.utils.tensorboard")
+# Packages that few users need: only these may be imported inside a function.
+OPTIONAL = ("distributed", "cloudpickle")
 
 
 def imported(path: Path) -> list[tuple[str, bool]]:
