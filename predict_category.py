@@ -49,10 +49,10 @@ def main() -> None:
     if arguments.image is not None and predictor.image_size is None:
         raise UserError(f"the checkpoint {path} holds a TextModel, which reads no photo: leave out --image.")
     windows = pixels = None
-    if text is not None:
+    if text is not None and predictor.encoder is not None:
         encoder = TextEncoder(predictor.encoder, device)
         windows = encoder.encode(encoder.windows(text))
-    if arguments.image is not None:
+    if arguments.image is not None and predictor.image_size is not None:
         pixels = load_query_photo(arguments.image, predictor.image_size)
     top = predictor.top(predictor.probabilities(windows, pixels), arguments.top)
     if arguments.json:

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,10 +120,10 @@ def process_group(device: torch.device):
 
 
 def load_trained_branch(
-    name: str, model: nn.Module, categories: list[str], options: TrainingOptions, **inputs: Any
+    data_dir: Path, name: str, model: nn.Module, categories: list[str], **inputs: Any
 ) -> TrainedModel:
     """A branch from the best checkpoint of an earlier run; raises UserError when its settings of `inputs` differ."""
-    path = checkpoint_path(options.data_dir, name)
+    path = checkpoint_path(data_dir, name)
     checkpoint = load_checkpoint(path, model, categories)
     configuration = checkpoint["configuration"]
     for setting, value in inputs.items():
@@ -201,13 +202,13 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
         text, text_rows = train_text(arguments, products, texts, categories, options)
         rows += text_rows
     elif "combined" in models:
-        text = load_trained_branch("text", TextModel(len(categories)), categories, options, encoder=ENCODER)
+        text = load_trained_branch(data_dir, "text", TextModel(len(categories)), categories, encoder=ENCODER)
     if "image" in models:
         image, image_rows = train_image(arguments, products, photos, categories, options)
         rows += image_rows
     elif "combined" in models:
         size = arguments.image_size
-        image = load_trained_branch("image", ImageModel(len(categories)), categories, options, image_size=size)
+        image = load_trained_branch(data_dir, "image", ImageModel(len(categories)), categories, image_size=size)
     if "combined" in models and process_rank() == 0:
         print("CombinedModel")
         combined = train_combined_model(products, texts, photos, categories, text, image, options)

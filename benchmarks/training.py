@@ -150,7 +150,7 @@ def bench_text(texts: list[str], rounds: int) -> list[dict]:
     return report("Text embedding, texts", len(texts), in_turn(ways, rounds))
 
 
-def epoch_of_ours(model: nn.Module, batches: Batches, small_convolutions: bool = True) -> Callable[[], object]:
+def epoch_of_ours(model, batches: Batches, small_convolutions: bool = True) -> Callable[[], object]:
     """An epoch with `train_one_epoch` on decoded photos."""
     model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-4, fused=True)
@@ -198,7 +198,7 @@ def bench_combined(
     def branches() -> tuple[np.ndarray, np.ndarray]:
         return text_outputs(ours.text_model, embedded, CPU), photo_outputs(ours.image_model, photos, CPU)
 
-    ways = {
+    ways: dict[str, Callable[[], object]] = {
         "decoded and embedded each time, float32, all gradients": lambda: plain_epoch(plain, loader),
         "outputs of the branches": branches,
         "outputs of the branches and the whole fit of the last layer": lambda: fit_combined_model(
@@ -219,7 +219,7 @@ def text_accuracy(products: pd.DataFrame, classes: int) -> list[dict]:
     recipe = replace(TEXT_RECIPE, epochs=4, average_decay=0.0)
     return compare(
         "TextModel",
-        lambda *batches: Trainer(TextModel(classes), *batches, recipe, CPU),
+        lambda train, held_out: Trainer(TextModel(classes), train, held_out, recipe, CPU),
         DataLoader(examples, BATCH_SIZE, shuffle=True, drop_last=True),
         Batches(one_by_one.numpy(), validation, codes[validation], 256),
         Batches(by_length, train, codes[train], BATCH_SIZE, shuffle=True, transform=torch.Tensor.float),
@@ -235,11 +235,11 @@ def image_accuracy(photos: Photos, paths: list[Path], products: pd.DataFrame, cl
     leaves, main_of_leaf = leaf_labels(products["category"].iloc[photos.product_rows[train]], codes[train])
     recipe = replace(IMAGE_RECIPE, epochs=10, average_decay=0.0)
 
-    def trainer(*batches) -> Trainer:
+    def trainer(train_batches, validation_batches) -> Trainer:
         model = ImageModel(classes)
         model.start_from_scratch()
         learner = LeafCategories(model, main_of_leaf)
-        return Trainer(model, *batches, recipe, CPU, learner=learner, correct=learner.correct)
+        return Trainer(model, train_batches, validation_batches, recipe, CPU, learner=learner, correct=learner.correct)
 
     examples = ProductsOneByOne([paths[row] for row in train], leaves, [])
     held_out = Batches(photos.pixels, validation, codes[validation], 256, transform=evaluation_transform)

@@ -84,8 +84,7 @@ def combined_model(text_model: nn.Module, image_model: nn.Module, fusion: Fusion
     """The CombinedModel of two trained branches and a fitted last layer, in evaluation mode."""
     model = CombinedModel(text_model, image_model, len(fusion.bias))
     with torch.no_grad():
-        model.fusion[0].weight.copy_(fusion.weight)
-        model.fusion[0].bias.copy_(fusion.bias)
+        model.fusion.load_state_dict({"0.weight": fusion.weight, "0.bias": fusion.bias})
         model.mean_text_output.copy_(fusion.mean_text_output)
         model.mean_image_output.copy_(fusion.mean_image_output)
     return model.eval()
@@ -116,8 +115,8 @@ def _fit_layer(features: np.ndarray, targets: np.ndarray, l2: float) -> tuple[np
         parameters = torch.tensor(values, requires_grad=True)
         weight, bias = layer(parameters)
         loss = F.cross_entropy(inputs @ weight.T + bias, labels) + l2 * parameters[2:].square().sum()
-        loss.backward()
-        return loss.item(), parameters.grad.numpy()
+        (gradient,) = torch.autograd.grad(loss, parameters)
+        return loss.item(), gradient.numpy()
 
     start = np.zeros(sum(sizes))
     start[:2] = 0.5

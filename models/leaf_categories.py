@@ -18,15 +18,18 @@ class LeafCategories(nn.Module):
     Source: Morin and Bengio, Hierarchical Probabilistic Neural Network Language Model, 2005.
     """
 
+    main_of_leaf: Tensor  # (L,) int64
+    belongs: Tensor  # (C, L) bool
+
     def __init__(self, model: nn.Module, main_of_leaf: Sequence[int] | np.ndarray):
         super().__init__()
         self.model = model
         last = self._last_layer()
         self.leaf_layer = nn.Linear(last.in_features, len(main_of_leaf))
         main = torch.as_tensor(np.asarray(main_of_leaf, np.int64))
-        self.register_buffer("main_of_leaf", main, persistent=False)  # (L,)
+        self.register_buffer("main_of_leaf", main, persistent=False)
         belongs = main[None] == torch.arange(last.out_features)[:, None]
-        self.register_buffer("belongs", belongs, persistent=False)  # (C, L)
+        self.register_buffer("belongs", belongs, persistent=False)
 
     def _last_layer(self) -> nn.Linear:
         return [module for module in self.model.modules() if isinstance(module, nn.Linear)][-1]

@@ -46,6 +46,8 @@ class WeightAverage(nn.Module):
     Ours, since torch's AveragedModel allocates every tensor anew at each step where the decay is not constant.
     """
 
+    steps: Tensor
+
     def __init__(self, model: nn.Module, decay: float):
         super().__init__()
         self.model = copy.deepcopy(model).requires_grad_(False)
@@ -158,7 +160,9 @@ class Trainer:
         self.model, self.learner = model, model if learner is None else learner
         self.train_batches, self.validation_batches = train_batches, validation_batches
         self.recipe, self.device, self.correct = recipe, device, correct
-        self.learner.to(device, memory_format=torch.preserve_format if device.type == "mps" else torch.channels_last)
+        self.learner.to(device)
+        if device.type != "mps":
+            self.learner.to(memory_format=torch.channels_last)
         self.parallel = _in_parallel(self.learner, device)
         self.average = WeightAverage(model, recipe.average_decay)
         self.optimizer = torch.optim.AdamW(

@@ -33,7 +33,7 @@ def model() -> CombinedModel:
 
 @pytest.fixture
 def predictor(model) -> Predictor:
-    return Predictor(model, LABELS, **SETTINGS)
+    return Predictor(model, LABELS, "all-MiniLM-L6-v2", 32)
 
 
 @pytest.fixture(scope="module")
