@@ -92,12 +92,10 @@ def test_two_processes_have_the_gradients_of_one_and_agree_on_image_weights(tmp_
 
 
 def test_torchrun_trains_to_the_end(sample_folder):
-    folder = sample_folder.parent / "trained"
-    result = trained_by_two_processes(sample_folder, folder)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("epoch   1/1") == 2  # text and photo, printed by one process only
-    assert result.stdout.count("done in") == 1
-    assert "Traceback" not in result.stderr
+    folder = trained_by_two_processes(sample_folder)
+    printed = (folder / "printed.txt").read_text(encoding="utf-8")
+    assert printed.count("epoch   1/1") == 2  # text and photo, printed by one process only
+    assert printed.count("done in") == 1
     names = {f"{name}_model_best.pt" for name in ("text", "image", "combined")}
     assert {path.name for path in (folder / "checkpoints").iterdir()} == names
     categories = json.loads((folder / "main_categories.json").read_text())
@@ -105,6 +103,4 @@ def test_torchrun_trains_to_the_end(sample_folder):
     load_checkpoint(folder / "checkpoints" / "combined_model_best.pt", model, categories)
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
     rows = json.loads((folder / "results" / "train_models.json").read_text())["rows"]
-    assert [(row["model"].split()[0], row["metric"]) for row in rows] == [
-        (model, metric) for model in ("TextModel", "ImageModel", "CombinedModel") for metric in ("accuracy", "macro-F1")
-    ]
+    assert [row["model"].split()[0] for row in rows] == ["TextModel", "ImageModel", "CombinedModel"]

@@ -23,9 +23,7 @@ TEXT = ("--models", "text", "--epochs", 2)
 
 @pytest.fixture(scope="module")
 def trained(sample_folder) -> Path:
-    folder = sample_folder.parent / "trained"
-    trained_by_two_processes(sample_folder, folder)
-    return folder
+    return trained_by_two_processes(sample_folder)
 
 
 @pytest.fixture
