@@ -56,34 +56,18 @@ MODELS = ("text", "image", "combined")
 
 def parse_arguments() -> argparse.Namespace:
     parser = argument_parser("Train TextModel, ImageModel and CombinedModel on the listings of a data folder.")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="which networks to train")
+    parser.add_argument("--epochs", type=positive_int, help="of each network, instead of its recipe's")
+    parser.add_argument("--batch-size", type=positive_int, help="of all processes together, instead of the recipe's")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints of an interrupted training")
     parser.add_argument(
-        "--models",
-        nargs="+",
-        choices=MODELS,
-        default=list(MODELS),
-        help="which to train; combined alone takes the other two from earlier checkpoints",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=positive_int,
-        help=f"instead of {TEXT_RECIPE.epochs} of TextModel and {IMAGE_RECIPE.epochs} of ImageModel",
-    )
-    parser.add_argument(
-        "--batch-size", type=positive_int, help=f"of all processes together, instead of {TEXT_RECIPE.batch_size}"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoints")
-    parser.add_argument(
-        "--image-weights", default="auto", help="imagenet, none, auto (imagenet if it can be had), or a file"
+        "--image-weights", default="auto", help="imagenet, none, auto (imagenet if possible), or a file"
     )
     parser.add_argument("--image-size", type=positive_int, default=64, help="side of the clean photos in pixels")
     parser.add_argument("--seed", type=seed_number, default=7, help="of all random numbers")
+    parser.add_argument("--patience", type=positive_int, help="stop after so many epochs without a better accuracy")
     parser.add_argument(
-        "--patience",
-        type=positive_int,
-        help="end after so many epochs without a better validation accuracy (default: never)",
-    )
-    parser.add_argument(
-        "--checkpoint-seconds", type=float, default=60, help="how often to save, at the end of an epoch"
+        "--checkpoint-seconds", type=float, default=60, help="between checkpoints, at the end of epochs"
     )
     return parser.parse_args()
 
