@@ -11,209 +11,201 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar, run
-from marketplace.data_folder import DataFolder, UserError, write_json, write_whole
-from marketplace.photo_cleaning import Cleaned
-from marketplace.photo_workers import Chunk, CleaningJob, Results, default_workers, on_cluster, on_this_machine
+from marketplace.data_folder import PARTIAL_SUFFIX, DataFolder, UserError, write_json, write_whole
+from marketplace.photo_workers import default_workers, on_cluster, on_this_machine
 
-MANIFEST_VERSION = 1  # raise it when the same photo would come out otherwise: all photos are then done again
-CHUNK_PHOTOS = 32
-CHUNK_BYTES = 8_000_000
+MANIFEST_VERSION = 1  # raise it when the same photo would come out differently: all photos are then cleaned again
+TASK_PHOTOS = 16  # photos for a worker at a time: few, so that Ctrl-C need not wait long
 SAVE_SECONDS = 10.0
 MAX_SIZE = 4096
 
 Photos = dict[str, tuple[str, int, int]]  # by output name: source name, size, mtime_ns
-Entry = list  # [source name, source size, source mtime_ns, output size, output mtime_ns]
+Entries = dict[str, tuple]  # of the manifest, by output name: source name, size, mtime_ns, output size, mtime_ns
+SetAside = dict[str, list[str]]  # source names by reason
 
 
-def find_photos(images: Path) -> tuple[Photos, dict[str, list[str]]]:
-    """Photos of a folder, and names set aside by reason.
+@dataclass
+class CleaningJob:
+    """What a run has to do, and its results so far, which the manifest holds for the next run.
+
+    Photos are not flushed to the disk one by one, which would take ten times as long as cleaning them. After a power
+    cut the sizes differ from the manifest: journaling file systems let a file grow only when its bytes are written.
+    """
+
+    images: Path
+    outputs: Path
+    size: int
+    photos: Photos
+    to_clean: list[str]  # output names
+    clean: Entries
+    manifest: Entries  # as last saved
+    set_aside: SetAside
+    gone: list[str]  # outputs whose source is gone
+    foreign: list[str]  # files that this script did not make
+    cleaned: int = 0
+
+    def add(self, output: str, reason: str | None) -> None:
+        """Add a result of `clean_file`; raises UserError when the output is not in this machine's folder."""
+        if reason is not None:
+            (self.outputs / output).unlink(missing_ok=True)
+            self.set_aside.setdefault(reason, []).append(self.photos[output][0])
+            return
+        try:
+            status = os.stat(self.outputs / output)
+        except FileNotFoundError:
+            raise UserError(
+                f"a worker wrote into another {self.outputs}: let all machines share this folder under this path."
+            ) from None
+        self.clean[output] = (*self.photos[output], status.st_size, status.st_mtime_ns)
+        self.cleaned += 1
+
+    def save(self) -> None:
+        """Write the manifest if it has changed."""
+        if self.clean != self.manifest:
+            with write_whole(self.outputs / "manifest.json") as partial:
+                partial.write_text(json.dumps({"version": MANIFEST_VERSION, "photos": self.clean}), encoding="ascii")
+            self.manifest = dict(self.clean)
+
+
+def find_photos(images: Path) -> tuple[Photos, SetAside]:
+    """The photos of a folder, and the files set aside without opening them.
 
     Raises UserError when the folder is missing or holds no photo.
     """
     if not images.is_dir():
         raise UserError(f"{images} is missing or no folder: put the photos there, or name their folder with --images.")
-    inside = os.path.join(os.path.realpath(images), "")
-    photos, taken, set_aside = {}, set(), {}
-    with os.scandir(images) as entries:
-        named = [entry for entry in entries if os.path.splitext(entry.name)[1].lower() in (".jpg", ".jpeg")]
-    if not named:
-        raise UserError(
-            f"{images} holds no .jpg or .jpeg file: put the photos there, or name their folder with --images."
-        )
-    for entry in sorted(named, key=lambda entry: entry.name):
-        output = os.path.splitext(entry.name)[0] + ".jpg"
-        if output.casefold() in taken:
-            reason = "same name as another, ignoring case"
-        else:
-            reason = reason_against(entry, inside)
-        taken.add(output.casefold())
+    photos: Photos = {}
+    set_aside: SetAside = {}
+    taken = set()
+    for entry in sorted(os.scandir(images), key=lambda entry: entry.name):
+        stem, ending = os.path.splitext(entry.name)
+        if ending.lower() not in (".jpg", ".jpeg"):
+            continue
+        reason = "same name as another, ignoring case" if stem.casefold() in taken else reason_against(entry)
+        taken.add(stem.casefold())
         if reason:
             set_aside.setdefault(reason, []).append(entry.name)
         else:
             status = entry.stat()
-            photos[output] = (entry.name, status.st_size, status.st_mtime_ns)
+            photos[f"{stem}.jpg"] = (entry.name, status.st_size, status.st_mtime_ns)
+    if not taken:
+        raise UserError(f"{images} holds no .jpg or .jpeg file: put the photos there, or name another with --images.")
     return photos, set_aside
 
 
-def reason_against(entry: os.DirEntry, inside: str) -> str | None:
-    """Why a file is set aside before anybody opens it; None when it is not."""
-    if entry.is_symlink() and not os.path.realpath(entry.path).startswith(inside):
+def reason_against(entry: os.DirEntry) -> str | None:
+    """Why a file is set aside without being opened, or None."""
+    if entry.is_symlink() and Path(entry).parent.resolve() not in Path(entry).resolve().parents:
         return "link out of the folder"
     try:
         mode = entry.stat().st_mode
     except OSError:
         return "cannot be read"
-    return None if stat.S_ISREG(mode) else "not a file"  # a pipe would keep its reader waiting for ever
+    return None if stat.S_ISREG(mode) else "not a file"  # reading a pipe would never end
 
 
-def read_manifest(path: Path, size: int) -> dict[str, Entry]:
-    """Entries of the manifest by output name; none when it is missing, broken or of another version."""
+def read_manifest(path: Path) -> Entries:
+    """Entries of the manifest; none when it is missing, broken or of another version."""
     try:
         manifest = json.loads(path.read_bytes())
-        if manifest["version"] != MANIFEST_VERSION or manifest["size"] != size:
-            return {}
-        entries = manifest["photos"].items()
-        return {name: entry for name, entry in entries if isinstance(entry, list) and len(entry) == 5}
+        entries = manifest["photos"] if manifest["version"] == MANIFEST_VERSION else {}
+        return {name: tuple(entry) for name, entry in entries.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 
-def save_manifest(path: Path, size: int, entries: dict[str, Entry]) -> None:
-    """Write the manifest whole, one photo a line."""
-    with write_whole(path) as partial, open(partial, "w", encoding="ascii") as file:
-        file.write(f'{{"version": {MANIFEST_VERSION}, "size": {size}, "photos": {{')
-        separator = "\n"
-        for name in sorted(entries):
-            file.write(f"{separator}{json.dumps(name)}: {json.dumps(entries[name])}")
-            separator = ",\n"
-        file.write("\n}}\n")
-
-
 def stat_outputs(outputs: Path) -> dict[str, tuple[int, int]]:
-    """Size and mtime_ns of each file in the output folder."""
+    """Size and mtime_ns of each file in the output folder, partial files left out."""
     with os.scandir(outputs) as entries:
-        found = {entry.name: entry.stat() for entry in entries if entry.is_file(follow_symlinks=False)}
-    return {name: (status.st_size, status.st_mtime_ns) for name, status in found.items()}
+        files = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+    stats = {entry.name: entry.stat() for entry in files if not entry.name.endswith(PARTIAL_SUFFIX)}
+    return {name: (status.st_size, status.st_mtime_ns) for name, status in stats.items()}
 
 
-def already_clean(photos: Photos, manifest: dict[str, Entry], present: dict[str, tuple[int, int]]) -> dict[str, Entry]:
-    """Entries of the photos whose source and output both have the size and the time that the manifest tells."""
-    clean = {}
-    for output, source in photos.items():
-        entry = manifest.get(output)
-        if entry and tuple(entry[:3]) == source and tuple(entry[3:]) == present.get(output):
-            clean[output] = entry
-    return clean
+def plan_job(images: Path, folder: DataFolder, size: int) -> CleaningJob:
+    """Compare the raw photos with the manifest and the outputs.
 
-
-def chunked(photos: Photos) -> list[Chunk]:
-    """Cut the work into pieces of about equal size, each small enough to be lost without regret."""
-    chunks, photos_left, bytes_left = [], 0, 0
-    for output, (source, size, _) in photos.items():
-        if photos_left == 0 or bytes_left < size:
-            chunks.append([])
-            photos_left, bytes_left = CHUNK_PHOTOS, CHUNK_BYTES
-        chunks[-1].append((source, output))
-        photos_left, bytes_left = photos_left - 1, bytes_left - size
-    return chunks
-
-
-def printable(name: str) -> str:
-    """A file name that is no valid text (Linux allows any bytes) in a form that JSON and terminals take."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-class Progress:
-    """What is clean so far; saved to the manifest now and then, so that a killed run loses seconds only.
-
-    Single photos are not forced to the disk, which would take ten times as long as cleaning them. What a power cut
-    takes is seen by its size: journaling file systems let a file grow only when its bytes have been written.
+    Raises UserError when there is nothing to clean.
     """
-
-    def __init__(self, manifest: Path, size: int, entries: dict[str, Entry], set_aside: dict[str, list[str]]):
-        self.manifest, self.size = manifest, size
-        self.entries, self.set_aside = entries, set_aside
-        self.cleaned = 0
-        self.changed = False
-        self.next_save = time.monotonic() + SAVE_SECONDS
-
-    def add(self, photo: Cleaned) -> None:
-        if photo.reason is None:
-            self.entries[photo.output] = [photo.source, *photo[3:]]
-            self.cleaned += 1
-            self.changed = True
-        else:
-            (self.manifest.parent / photo.output).unlink(missing_ok=True)
-            self.set_aside.setdefault(photo.reason, []).append(photo.source)
-
-    def save(self, only_when_due: bool = False) -> None:
-        start = time.monotonic()
-        if not self.changed or (only_when_due and start < self.next_save):
-            return
-        save_manifest(self.manifest, self.size, self.entries)
-        self.changed = False
-        now = time.monotonic()
-        self.next_save = now + max(SAVE_SECONDS, 20 * (now - start))
-
-
-def clean_folder(images: Path, folder: DataFolder, size: int, results_of: Callable[[CleaningJob], Results]) -> dict:
-    """Bring the folder of clean photos up to date with `images`; returns the report, which it also writes.
-
-    `results_of` says who does the work: `on_this_machine` or `on_cluster`. Raises UserError when there is nothing to
-    clean, or nothing usable.
-    """
-    start = time.monotonic()
     photos, set_aside = find_photos(images)
     outputs, manifest_path = folder.clean_images(size), folder.clean_images_manifest(size)
     if outputs.resolve() == images.resolve():
         raise UserError(f"{images} holds photos that are clean already: name the folder of the raw ones with --images.")
     outputs.mkdir(parents=True, exist_ok=True)
-    manifest = read_manifest(manifest_path, size)
-    present = stat_outputs(outputs)
-    gone = [name for name in manifest if name in present and name not in photos]
-    for name in gone:
-        (outputs / name).unlink()
-    foreign = present.keys() - photos.keys() - manifest.keys() - {manifest_path.name}
+    manifest, present = read_manifest(manifest_path), stat_outputs(outputs)
+    clean = {
+        output: entry
+        for output, entry in manifest.items()
+        if photos.get(output) == entry[:3] and present.get(output) == entry[3:]
+    }
+    return CleaningJob(
+        images,
+        outputs,
+        size,
+        photos,
+        to_clean=[output for output in photos if output not in clean],
+        clean=clean,
+        manifest=manifest,
+        set_aside=set_aside,
+        gone=[name for name in manifest if name in present and name not in photos],
+        foreign=list(present.keys() - photos.keys() - manifest.keys() - {manifest_path.name}),
+    )
 
-    clean = already_clean(photos, manifest, present)
-    skipped = len(clean)
-    chunks = chunked({output: source for output, source in photos.items() if output not in clean})
-    found = len(photos) + sum(map(len, set_aside.values()))
-    progress = Progress(manifest_path, size, clean, set_aside)
-    progress.changed = clean.keys() != manifest.keys()
+
+def clean_photos(job: CleaningJob, workers: int, scheduler: str | None) -> None:
+    """Clean the photos of a job, and save its manifest every SAVE_SECONDS."""
+    names = [(job.photos[output][0], output) for output in job.to_clean]
+    parts = [names[start : start + TASK_PHOTOS] for start in range(0, len(names), TASK_PHOTOS)]
+    tasks = [(job.images, job.outputs, part, job.size) for part in parts]
+    cleaning = on_cluster(tasks, scheduler) if scheduler else on_this_machine(tasks, workers)
+    next_save = time.monotonic() + SAVE_SECONDS
+    with cleaning as results, progress_bar(len(names), "cleaning photos") as bar:
+        for output, reason in zip(job.to_clean, results, strict=True):
+            job.add(output, reason)
+            bar()
+            if time.monotonic() >= next_save:
+                job.save()
+                next_save = time.monotonic() + SAVE_SECONDS
+
+
+def clean_folder(images: Path, folder: DataFolder, size: int, workers: int, scheduler: str | None = None) -> dict:
+    """Bring the folder of clean photos up to date with `images`; returns the report, which it also writes.
+
+    Raises UserError when there is nothing to clean, when no photo is usable, or when the workers fail.
+    """
+    start = time.monotonic()
+    job = plan_job(images, folder, size)
+    found = len(job.photos) + sum(map(len, job.set_aside.values()))
+    skipped = len(job.clean)
+    for name in job.gone:
+        (job.outputs / name).unlink()
     try:
-        if chunks:
-            work = CleaningJob(images, outputs, size, chunks)
-            with results_of(work) as results, progress_bar(len(photos) - skipped, "cleaning photos") as bar:
-                for result in results:
-                    for photo in result:
-                        progress.add(photo)
-                    bar(len(result))
-                    progress.save(only_when_due=True)
+        if job.to_clean:
+            clean_photos(job, workers, scheduler)
     except KeyboardInterrupt:
-        print(f"of {found} photos {progress.cleaned} cleaned now, {skipped} clean before", file=sys.stderr)
+        print(f"of {found} photos {job.cleaned} cleaned now, {skipped} before", file=sys.stderr)
         raise
     finally:
-        progress.save()
+        job.save()
 
     report = {
         "images": str(images),
         "size": size,
         "in": found,
-        "cleaned": progress.cleaned,
+        "cleaned": job.cleaned,
         "skipped": skipped,
-        "set_aside": {reason: sorted(map(printable, names)) for reason, names in sorted(set_aside.items())},
-        "removed": len(gone),
-        "foreign_files": sorted(map(printable, foreign)),
+        "set_aside": {reason: sorted(names) for reason, names in sorted(job.set_aside.items())},
+        "removed": len(job.gone),
+        "foreign_files": sorted(job.foreign),
         "seconds": round(time.monotonic() - start, 2),
     }
     report_path = folder.report(f"clean_images_{size}")
     write_json(report_path, report)
-    if not progress.entries:
+    if not job.clean:
         raise UserError(f"none of the {found} photos in {images} can be used: {report_path} says why for each.")
     return report
 
@@ -223,18 +215,13 @@ def main() -> None:
     parser.add_argument("--size", type=positive_int, default=64, metavar="PIXELS", help="side of the clean photos")
     parser.add_argument("--workers", type=positive_int, default=default_workers(), metavar="N", help="processes")
     parser.add_argument("--images", type=Path, metavar="DIR", help="raw photos (default: images in the data folder)")
-    parser.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="let a Dask cluster do it, over a shared folder")
+    parser.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="use a Dask cluster that shares the data folder")
     arguments = parser.parse_args()
     if arguments.size > MAX_SIZE:
         parser.error(f"argument --size: {arguments.size} is above {MAX_SIZE}")
     folder = DataFolder(arguments.data_dir)
-
-    def results_of(work: CleaningJob) -> Results:
-        if arguments.scheduler:
-            return on_cluster(work, arguments.scheduler)
-        return on_this_machine(work, arguments.workers)
-
-    print_report(clean_folder(arguments.images or folder.images, folder, arguments.size, results_of))
+    images = arguments.images or folder.images
+    print_report(clean_folder(images, folder, arguments.size, arguments.workers, arguments.scheduler))
 
 
 if __name__ == "__main__":

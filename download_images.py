@@ -6,74 +6,51 @@ Usage:  python download_images.py [--data-dir data] [--workers 16] [--limit N]
 """
 
 import argparse
-import contextlib
-import queue
-import random
 import re
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from typing import Any
 
 import pandas as pd
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 
 from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar, run
-from marketplace.data_folder import DataFolder, UserError, read_table, write_json, write_whole
+from marketplace.data_folder import DataFolder, UserError, remove_old_partial_files, write_json, write_whole
+from marketplace.tables import read_table
 
 MAX_BYTES = 20_000_000
 MAX_REDIRECTS = 5
-TRIES = 3
-FIRST_PAUSE = 0.5  # seconds before the second try; doubled before each further one
+PAUSES = (0.5, 1.0)  # seconds before the second and the third try
 LONGEST_PAUSE = 30.0  # even where a server asks for more
-DEAD_HOST = 20  # so many photos unreachable, and none ever reached: the host is not asked again
-RETRIED_STATUS = (408, 425, 429, 500, 502, 503, 504)
+DEAD_HOST = 20  # a host that has never answered is given up after so many photos
 
 UNREACHABLE = "host not reachable"
-SILENT = "no answer in time"
 BROKEN_OFF = "broken off in the middle"
-NO_SUCH_HOST = "host that does not exist (.invalid)"
 
 
 class NotFetchedError(Exception):
-    """A photo that could not be had. `reason` never holds the link: a signed link is a secret."""
+    """A photo that could not be fetched. The reason never holds the link, which may contain a signature.
 
-    def __init__(self, reason: str, retry: bool = False, pause: float = 0.0):
+    `pause` is None where another try is useless, else the seconds that the server asks to wait before it.
+    """
+
+    def __init__(self, reason: str, pause: float | None = None):
         super().__init__(reason)
-        self.reason = reason
-        self.retry = retry
         self.pause = pause
 
 
-class PhotoSession(requests.Session):
-    """A session that leaves redirects to `open_link`: requests itself reads the whole body of each, however large."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
-
-
 def is_file_name(image_id: object) -> bool:
-    """Whether an id may become the name of a file: no folder, no hidden file, nothing a file system trips over."""
+    """Whether an id may become the name of a file: no folder, no hidden file, no special characters."""
     return isinstance(image_id, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}", image_id) is not None
 
 
-def check_link(link: object) -> str:
-    """Return the link, or raise NotFetchedError when no server can be asked for it."""
-    if not isinstance(link, str) or link.strip() in ("", "N/A", "null"):
-        raise NotFetchedError("no link")
-    try:
-        parts = urlsplit(link.strip())
-        host = parts.hostname
-    except ValueError:
-        raise NotFetchedError("link that is not an address") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise NotFetchedError("link that is not http or https")
-    if host.rstrip(".").endswith(".invalid"):
-        raise NotFetchedError(NO_SUCH_HOST)
-    return link.strip()
+def host_of(link: str) -> str:
+    """The part of a link before its path."""
+    return "/".join(link.split("/")[:3])
 
 
 def is_photo(content: bytes) -> bool:
@@ -82,27 +59,8 @@ def is_photo(content: bytes) -> bool:
     return content.startswith(beginnings) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
 
 
-def pause_asked_for(response: requests.Response) -> float:
-    """Seconds of the Retry-After header; 0 when there is none, or a date."""
-    text = response.headers.get("Retry-After", "")
-    return min(float(text), LONGEST_PAUSE) if re.fullmatch(r"[0-9]{1,9}", text) else 0.0
-
-
-def open_link(session: requests.Session, link: str, timeout: float) -> requests.Response:
-    """The answer at the end of a link's redirects, each of whose targets is checked; no body is read yet."""
-    for _ in range(MAX_REDIRECTS + 1):
-        response = session.get(check_link(link), timeout=timeout, stream=True, allow_redirects=False)
-        if not response.is_redirect:
-            return response
-        response.close()
-        link = urljoin(link, response.headers["Location"])
-    raise NotFetchedError("too many redirects")
-
-
 def read_body(response: requests.Response, deadline: float) -> bytes:
     """The body, refused as soon as it is known to be too large, too slow or no photo."""
-    if int(response.headers.get("Content-Length") or 0) > MAX_BYTES:
-        raise NotFetchedError("larger than 20 MB")
     content = bytearray()
     while piece := response.raw.read1(65536, decode_content=True):
         content += piece
@@ -117,152 +75,109 @@ def read_body(response: requests.Response, deadline: float) -> bytes:
     return bytes(content)
 
 
-def fetch_once(session: requests.Session, link: str, timeout: float) -> bytes:
-    """One try for one photo: its bytes, or NotFetchedError with the reason and whether another try may help."""
-    try:
-        with open_link(session, link, timeout) as response:
-            if response.status_code != 200:
-                again = response.status_code in RETRIED_STATUS
-                raise NotFetchedError(f"HTTP {response.status_code}", again, pause_asked_for(response))
-            return read_body(response, time.monotonic() + 6 * timeout)
-    except (requests.Timeout, urllib3.exceptions.TimeoutError):
-        raise NotFetchedError(SILENT, retry=True) from None
-    except requests.exceptions.SSLError:
-        raise NotFetchedError("TLS certificate refused") from None
-    except requests.ConnectionError as error:
-        answered = "RemoteDisconnected" in repr(error) or "Connection aborted" in repr(error)
-        raise NotFetchedError(BROKEN_OFF if answered else UNREACHABLE, retry=True) from None
-    except (urllib3.exceptions.HTTPError, OSError):
-        raise NotFetchedError(BROKEN_OFF, retry=True) from None
-    except (requests.RequestException, ValueError):
-        raise NotFetchedError("link or answer that is not proper HTTP") from None
+def failure(response: requests.Response) -> NotFetchedError:
+    """The error for a status other than 200; a busy or failing server (429, 5xx) is worth another try."""
+    text = response.headers.get("Retry-After", "")
+    pause = min(float(text), LONGEST_PAUSE) if text.isdecimal() else 0.0
+    try_again = response.status_code == 429 or response.status_code >= 500
+    return NotFetchedError(f"HTTP {response.status_code}", pause if try_again else None)
 
 
-def fetch_photo(session: requests.Session, link: str, timeout: float, stopping: threading.Event) -> bytes:
-    """A photo's bytes, after at most TRIES tries with growing pauses between them."""
-    for attempt in range(TRIES):
+def close_redirect(response: requests.Response, **_: Any) -> None:
+    """Response hook: requests would read the body of a redirect, however large."""
+    if response.is_redirect:
+        response.close()
+
+
+class Downloader:
+    """Fetches photos into a folder; its threads share it."""
+
+    def __init__(self, images: Path, threads: int, timeout: float):
+        self.images, self.timeout = images, timeout
+        self.answered: set[str] = set()  # hosts
+        self.failures: Counter[str] = Counter()  # of hosts
+        self.session = requests.Session()
+        self.session.headers["Accept-Encoding"] = "identity"  # photos are compressed already
+        self.session.max_redirects = MAX_REDIRECTS
+        self.session.hooks["response"] = [close_redirect]
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, HTTPAdapter(pool_maxsize=threads))
+
+    def fetch_once(self, link: str) -> bytes:
+        """The bytes of a photo, after one try; raises NotFetchedError."""
         try:
-            return fetch_once(session, link, timeout)
+            with self.session.get(link, timeout=self.timeout, stream=True) as response:
+                self.answered.add(host_of(link))
+                if response.status_code != 200:
+                    raise failure(response)
+                return read_body(response, time.monotonic() + 6 * self.timeout)
+        except (requests.Timeout, urllib3.exceptions.TimeoutError):
+            raise NotFetchedError("no answer in time", 0) from None
+        except requests.exceptions.SSLError:
+            raise NotFetchedError("TLS certificate refused") from None
+        except requests.ConnectionError as error:
+            connected = not isinstance(error.args[0], urllib3.exceptions.MaxRetryError)
+            raise NotFetchedError(BROKEN_OFF if connected else UNREACHABLE, 0) from None
+        except requests.TooManyRedirects:
+            raise NotFetchedError("too many redirects") from None
+        except (requests.RequestException, ValueError):
+            raise NotFetchedError("link that is not http or https") from None
+        except (urllib3.exceptions.HTTPError, OSError):
+            raise NotFetchedError(BROKEN_OFF, 0) from None
+
+    def fetch(self, link: str) -> bytes:
+        """The bytes of a photo, after at most three tries; raises NotFetchedError.
+
+        urllib3's Retry does not try again when a body breaks off, and reads the whole body of a failure.
+        """
+        for pause in PAUSES:
+            try:
+                return self.fetch_once(link)
+            except NotFetchedError as error:
+                if error.pause is None:
+                    raise
+                time.sleep(max(pause, error.pause))
+        return self.fetch_once(link)
+
+    def fetch_to_file(self, photo: tuple[str, str]) -> tuple[str, str | None]:
+        """Fetch (image id, link) into the folder; returns the image id, and the reason when it was not fetched."""
+        image_id, link = photo
+        host = host_of(link)
+        if host not in self.answered and self.failures[host] >= DEAD_HOST:
+            return image_id, UNREACHABLE
+        try:
+            content = self.fetch(link)
         except NotFetchedError as error:
-            if not error.retry or attempt == TRIES - 1:
-                raise
-            pause = FIRST_PAUSE * 2**attempt * random.uniform(0.75, 1.25)  # so that workers don't come all at once
-            if stopping.wait(max(pause, error.pause)):
-                raise
-    raise AssertionError("not reached")
-
-
-class Hosts:
-    """Which hosts answer, so that a dead network does not cost every photo its tries."""
-
-    def __init__(self):
-        self.reached: set[str | None] = set()
-        self.failures: Counter = Counter()
-
-    def is_dead(self, host: str | None) -> bool:
-        return host not in self.reached and self.failures[host] >= DEAD_HOST
-
-    def note(self, host: str | None, reason: str | None) -> None:
-        if reason in (UNREACHABLE, SILENT):
             self.failures[host] += 1
-        else:
-            self.reached.add(host)
+            return image_id, str(error)
+        with write_whole(self.images / f"{image_id}.jpg", flush=False) as partial:
+            partial.write_bytes(content)
+        return image_id, None
 
 
-def fetch_all(
-    links: Iterable[tuple[str, str]], images: Path, workers: int, timeout: float
-) -> Iterator[tuple[str, str | None, int]]:
-    """Fetch (image id, link) pairs with threads; yield (image id, reason or None, bytes) as each is done.
-
-    The threads are daemons and stop when the caller does: Ctrl-C need not wait for a silent server.
-    """
-    jobs: queue.SimpleQueue = queue.SimpleQueue()
-    for job in links:
-        jobs.put(job)
-    outcomes: queue.SimpleQueue = queue.SimpleQueue()
-    stopping = threading.Event()
-    hosts = Hosts()
-
-    def fetch_to_file(session: requests.Session, image_id: str, link: str) -> tuple[str, str | None, int]:
-        try:
-            host = urlsplit(check_link(link)).hostname
-        except NotFetchedError as error:
-            return image_id, error.reason, 0
-        if hosts.is_dead(host):
-            return image_id, UNREACHABLE, 0
-        try:
-            content = fetch_photo(session, link, timeout, stopping)
-        except NotFetchedError as error:
-            hosts.note(host, error.reason)
-            return image_id, error.reason, 0
-        hosts.note(host, None)
-        if not stopping.is_set():
-            with write_whole(images / f"{image_id}.jpg", flush=False) as partial:
-                partial.write_bytes(content)
-        return image_id, None, len(content)
-
-    def work() -> None:
-        with PhotoSession() as session:
-            session.headers["Accept-Encoding"] = "identity"  # photos are compressed already
-            while not stopping.is_set():
-                try:
-                    outcomes.put(fetch_to_file(session, *jobs.get_nowait()))
-                except queue.Empty:
-                    return
-                except BaseException as error:
-                    outcomes.put(error)
-                    return
-
-    count = jobs.qsize()
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, count))]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(count):
-            outcome = outcomes.get()
-            if isinstance(outcome, BaseException):
-                raise outcome
-            yield outcome
-    finally:
-        stopping.set()
-        end = time.monotonic() + 1
-        for thread in threads:  # one that is writing finishes its file; one that waits for a server is left behind
-            thread.join(max(0.0, end - time.monotonic()))
-
-
-def photos_there(images: Path) -> set[str]:
+def photos_in(images: Path) -> set[str]:
     """Ids whose photo is in the folder."""
-    if not images.is_dir():
-        return set()
     return {path.stem for path in images.iterdir() if path.suffix.lower() in (".jpg", ".jpeg")}
 
 
-def choose_links(table: pd.DataFrame, there: set[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The (id, link) pairs to fetch, each id once, and the ids that cannot name a file."""
+def choose_links(table: pd.DataFrame, there: set[str]) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
+    """The (image id, link) pairs to fetch, each id once, and the ids left out by reason."""
     table = table[~table["id"].isin(there)].drop_duplicates("id")
-    usable = table["id"].map(is_file_name).astype(bool)
-    links = list(zip(table["id"][usable], table["bucket_link"][usable], strict=True))
-    return links, [str(image_id) for image_id in table["id"][~usable]]
-
-
-def complain(report: dict) -> None:
-    """Raise UserError when the folder has no photo and none could be had, with the reason of most of them."""
-    missing = report["not fetched"]
-    if not missing or report["fetched"] or report["already there"]:
-        return
-    reason = max(missing, key=lambda name: len(missing[name]))
-    advice = {
-        UNREACHABLE: "check the network, then run the command again",
-        SILENT: "check the network, then run the command again",
-        NO_SUCH_HOST: "the sample's links lead nowhere, run python make_sample_marketplace.py for its photos",
-    }.get(reason, "look at bucket_link in the images table")
-    raise UserError(f"no photo could be fetched ({reason}): {advice}.")
+    links, left_out = [], {}
+    for image_id, link in zip(table["id"], table["bucket_link"], strict=True):
+        if not is_file_name(image_id):
+            left_out.setdefault("id that cannot be a file name", []).append(str(image_id))
+        elif not isinstance(link, str) or link.strip() in ("", "N/A"):
+            left_out.setdefault("no link", []).append(image_id)
+        else:
+            links.append((image_id, link.strip()))
+    return links, left_out
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argument_parser("Fetch the photos that the images table links to.")
+    parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--workers", type=positive_int, default=16, help="photos fetched at the same time")
-    parser.add_argument("--limit", type=positive_int, default=argparse.SUPPRESS, metavar="N", help="at most N photos")
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="at most N photos")
     parser.add_argument("--timeout", type=float, default=20, metavar="SECONDS", help="longest silence of a server")
     arguments = parser.parse_args()
     if not 0.1 <= arguments.timeout <= 3600:
@@ -275,37 +190,38 @@ def main() -> None:
     start = time.perf_counter()
     folder = DataFolder(arguments.data_dir)
     table = read_table(folder.images_table, "download_products_table.py", ("id", "bucket_link"))
-    there = photos_there(folder.images)
-    links, no_names = choose_links(table, there)
-    chosen = links[: getattr(arguments, "limit", len(links))]
+    folder.images.mkdir(parents=True, exist_ok=True)
+    remove_old_partial_files(folder.images)
+    there = photos_in(folder.images)
+    links, not_fetched = choose_links(table, there)
+    chosen = links[: arguments.limit]
     if not links:
         print(f"nothing to fetch: {folder.images} has every photo that the table links to")
-    folder.images.mkdir(parents=True, exist_ok=True)
 
     report = {
         "rows of the table": len(table),
         "already there": int(table["id"].isin(there).sum()),
         "fetched": 0,
-        "bytes": 0,
         "not tried": len(links),
-        "not fetched": {"id that cannot be a file name": no_names} if no_names else {},
+        "not fetched": not_fetched,
     }
-    try:
-        outcomes = fetch_all(chosen, folder.images, arguments.workers, arguments.timeout)
-        with contextlib.closing(outcomes), progress_bar(len(chosen), "photos") as advance:
-            for image_id, reason, size in outcomes:
+    downloader = Downloader(folder.images, arguments.workers, arguments.timeout)
+    try:  # leaving the pool does not wait for its threads, one of which may wait for a silent server
+        with ThreadPool(arguments.workers) as pool, progress_bar(len(chosen), "photos") as advance:
+            for image_id, reason in pool.imap_unordered(downloader.fetch_to_file, chosen):
                 report["not tried"] -= 1
                 if reason is None:
                     report["fetched"] += 1
-                    report["bytes"] += size
                 else:
-                    report["not fetched"].setdefault(reason, []).append(image_id)
+                    not_fetched.setdefault(reason, []).append(image_id)
                 advance()
-    finally:  # a run that is stopped reports what it had done
+    finally:  # a run that is stopped reports what it has done
         report["seconds"] = round(time.perf_counter() - start, 3)
         write_json(folder.report("download_images"), report)
         print_report(report)
-    complain(report)
+    if not_fetched and not report["fetched"] and not there:
+        reason = max(not_fetched, key=lambda name: len(not_fetched[name]))
+        raise UserError(f"no photo could be fetched ({reason}): check the network and the links of the images table.")
 
 
 if __name__ == "__main__":

@@ -7,17 +7,12 @@ networks), writes nothing. The photo is cleaned as clean_images.py does it, the 
 """
 
 import argparse
-import io
 import json
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from marketplace.command_line import argument_parser, positive_int, run
-from marketplace.data_folder import DataFolder, UserError, check_data_folder, first_line
+from marketplace.data_folder import DataFolder, UserError, check_data_folder
 from marketplace.listing_text import clean_description
-from marketplace.photo_cleaning import PhotoError, clean_photo, encoded
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -33,18 +28,6 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def read_photo(path: Path, size: int) -> np.ndarray:
-    """Pixels (size, size, 3) uint8 of a photo, square on black, as the network was trained on; raises UserError."""
-    try:
-        with open(path, "rb") as file:
-            picture = clean_photo(file, size)
-    except PhotoError as error:
-        raise UserError(f"the photo {path} cannot be read ({error}): give a JPEG, PNG, WebP or GIF.") from None
-    except OSError as error:
-        raise UserError(f"the photo {path} cannot be opened ({first_line(error.strerror or error)}).") from None
-    return np.asarray(Image.open(io.BytesIO(encoded(picture))))
-
-
 def main() -> None:
     arguments = parse_arguments()
     text = None if arguments.text is None else clean_description(arguments.text)
@@ -54,6 +37,7 @@ def main() -> None:
         check_data_folder(arguments.data_dir)
     path = arguments.checkpoint or DataFolder(arguments.data_dir).checkpoints / "combined_model_best.pt"
 
+    from marketplace.dataset import load_query_photo
     from models.device import pick_device
     from models.predictor import load_predictor
     from models.text_encoder import TextEncoder
@@ -69,7 +53,7 @@ def main() -> None:
         encoder = TextEncoder(predictor.encoder, device)
         windows = encoder.encode(encoder.windows(text))
     if arguments.image is not None:
-        pixels = read_photo(arguments.image, predictor.image_size)
+        pixels = load_query_photo(arguments.image, predictor.image_size)
     top = predictor.top(predictor.probabilities(windows, pixels), arguments.top)
     if arguments.json:
         print(json.dumps({"predictions": top}, ensure_ascii=False))

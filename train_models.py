@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from torch import distributed, nn
 
-from evaluation.results import formatted, result_rows, rows_table, write_results
+from evaluation.results import result_rows, rows_table, write_results
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import UserError, check_data_folder
 from marketplace.dataset import (
@@ -167,7 +167,7 @@ def write_rows(arguments: argparse.Namespace, products: pd.DataFrame, rows: list
         "rows": rows,
     }
     write_results(arguments.data_dir, "train_models", results, gpu_name(device))
-    print(rows_table(rows).map(formatted).to_string(index=False))
+    print(rows_table(rows).to_string(index=False))
 
 
 def train(arguments: argparse.Namespace, device: torch.device) -> None:

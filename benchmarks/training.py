@@ -1,6 +1,7 @@
 """How much faster the networks are trained here than in the straightforward way, on the same products, in one process.
 
-    python -m benchmarks.training [--data-dir data/sample] [--products 200] [--rounds 2] [--compile] [--accuracy]
+    python -m benchmarks.training [--data-dir data/sample] [--products 200] [--rounds 2] [--compile]
+        [--accuracy] [--save]
 
 The straightforward way decodes each photo and embeds each text whenever it is needed, one at a time, works in float32
 and computes every gradient. Both ways run in turn; the fastest round of each counts. `--accuracy` also trains both ways
@@ -26,7 +27,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.transforms import v2
 
-from evaluation.results import environment
+from benchmarks.saving import add_save_option, comparison, save_rows
+from evaluation.results import dataset_name, environment
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder
 from marketplace.dataset import (
@@ -126,21 +128,26 @@ def in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
     return {name: min(values) for name, values in seconds.items()}
 
 
-def report(what: str, count: int, seconds: dict[str, float]) -> None:
-    """Print the rate of every way and how many times faster each is than the first."""
+def report(what: str, count: int, seconds: dict[str, float]) -> list[dict]:
+    """Print the rate of every way and how many times faster each is than the first; returns the rows to save."""
     first, *others = seconds
     print(f"{what}\n  {first}: {count / seconds[first]:,.1f} a second")
     for name in others:
         print(f"  {name}: {count / seconds[name]:,.1f} a second, {seconds[first] / seconds[name]:.1f} times as fast")
+    rate = count / seconds[first]
+    return [
+        comparison(f"{what} a second: {name}", count / seconds[name], rate, seconds[first] / seconds[name])
+        for name in others
+    ]
 
 
-def bench_text(texts: list[str], rounds: int) -> None:
+def bench_text(texts: list[str], rounds: int) -> list[dict]:
     plain, ours = float32_encoder(), TextEncoder()
     ways = {
         "one at a time, float32": lambda: [embed_one(plain, text) for text in texts],
         f"by length, {str(ours.dtype).removeprefix('torch.')}": lambda: ours.encode(texts),
     }
-    report("Text embedding, texts", len(texts), in_turn(ways, rounds))
+    return report("Text embedding, texts", len(texts), in_turn(ways, rounds))
 
 
 def epoch_of_ours(model: nn.Module, batches: Batches, small_convolutions: bool = True) -> Callable[[], object]:
@@ -159,7 +166,7 @@ def epoch_of_ours(model: nn.Module, batches: Batches, small_convolutions: bool =
 
 def bench_image(
     photos: Photos, paths: list[Path], labels: np.ndarray, classes: int, rounds: int, compiled: bool
-) -> None:
+) -> list[dict]:
     """An epoch of ImageModel; its speed does not depend on the weights, which are random in all ways."""
     plain = ImageModel(classes, frozen_tensors=0)
     loader = DataLoader(ProductsOneByOne(paths, labels, []), BATCH_SIZE, shuffle=True)
@@ -174,12 +181,12 @@ def bench_image(
         ways["all gradients, torch.compile without SmallConvolutions"] = epoch_of_ours(
             torch.compile(ImageModel(classes, 0)), batches, small_convolutions=False
         )
-    report(f"ImageModel epoch at {photos.pixels.shape[1]} pixels, photos", len(paths), in_turn(ways, rounds))
+    return report(f"ImageModel epoch at {photos.pixels.shape[1]} pixels, photos", len(paths), in_turn(ways, rounds))
 
 
 def bench_combined(
     photos: Photos, paths: list[Path], labels: np.ndarray, texts: list[str], classes: int, rounds: int
-) -> None:
+) -> list[dict]:
     """Ours is what `train_combined_model` does: the logits of both branches, once, then the fit of the last layer on
     them, including the choice of its l2. It replaces all epochs of the other way; the ratio is that to one."""
     plain, ours = CombinedModel(num_classes=classes), CombinedModel(num_classes=classes)
@@ -198,10 +205,10 @@ def bench_combined(
             *branches(), labels, texts
         ),
     }
-    report("CombinedModel epoch, products", len(texts), in_turn(ways, rounds))
+    return report("CombinedModel epoch, products", len(texts), in_turn(ways, rounds))
 
 
-def text_accuracy(products: pd.DataFrame, classes: int) -> None:
+def text_accuracy(products: pd.DataFrame, classes: int) -> list[dict]:
     """Texts embedded one by one in float32 against texts in batches of similar length."""
     train, validation = (rows_of_split(products, split) for split in ("train", "validation"))
     codes = products["main_category_code"].to_numpy(np.int64)
@@ -210,7 +217,7 @@ def text_accuracy(products: pd.DataFrame, classes: int) -> None:
     by_length = TextEncoder().encode(texts)  # (N, 50, 768) float16
     examples = TensorDataset(one_by_one[train], torch.from_numpy(codes[train]))
     recipe = replace(TEXT_RECIPE, epochs=4, average_decay=0.0)
-    compare(
+    return compare(
         "TextModel",
         lambda *batches: Trainer(TextModel(classes), *batches, recipe, CPU),
         DataLoader(examples, BATCH_SIZE, shuffle=True, drop_last=True),
@@ -220,7 +227,7 @@ def text_accuracy(products: pd.DataFrame, classes: int) -> None:
     )
 
 
-def image_accuracy(photos: Photos, paths: list[Path], products: pd.DataFrame, classes: int) -> None:
+def image_accuracy(photos: Photos, paths: list[Path], products: pd.DataFrame, classes: int) -> list[dict]:
     """Photos decoded and transformed one by one against decoded photos in batches."""
     train, validation = (examples_of_split(photos, products, split) for split in ("train", "validation"))
     train = train[:PHOTOS_FOR_ACCURACY]
@@ -236,7 +243,7 @@ def image_accuracy(photos: Photos, paths: list[Path], products: pd.DataFrame, cl
 
     examples = ProductsOneByOne([paths[row] for row in train], leaves, [])
     held_out = Batches(photos.pixels, validation, codes[validation], 256, transform=evaluation_transform)
-    compare(
+    return compare(
         "ImageModel from random initialisation, per photo",
         trainer,
         DataLoader(examples, recipe.batch_size, shuffle=True, drop_last=True),
@@ -246,11 +253,14 @@ def image_accuracy(photos: Photos, paths: list[Path], products: pd.DataFrame, cl
     )
 
 
-def compare(name: str, make_trainer: Callable[..., Trainer], plain_train, plain_validation, train, validation) -> None:
-    """Train both ways with every seed, and print the validation accuracies after the last epoch."""
+def compare(
+    name: str, make_trainer: Callable[..., Trainer], plain_train, plain_validation, train, validation
+) -> list[dict]:
+    """Train both ways with every seed; prints and returns the validation accuracies after the last epoch."""
     ways = {"straightforward": (plain_train, plain_validation), "ours": (train, validation)}
     print(f"{name}, validation accuracy after the last epoch, seeds {', '.join(map(str, SEEDS))}")
     in_float32 = mock.patch.object(training, "autocast", lambda device: contextlib.nullcontext())
+    rows = []
     for way, batches in ways.items():
         scores = []
         for seed in SEEDS:
@@ -259,7 +269,10 @@ def compare(name: str, make_trainer: Callable[..., Trainer], plain_train, plain_
             with precision, contextlib.redirect_stdout(io.StringIO()):
                 scores.append(make_trainer(*batches).fit()[-1]["validation_accuracy"])
         shown = ", ".join(f"{score:.1%}" for score in scores)
-        print(f"  {way}: {shown}; mean {statistics.mean(scores):.1%}, deviation {statistics.stdev(scores):.1%}")
+        mean, deviation = statistics.mean(scores), statistics.stdev(scores)
+        print(f"  {way}: {shown}; mean {mean:.1%}, deviation {deviation:.1%}")
+        rows.append({"model": name, "way": way, "validation accuracy": mean, "deviation of seeds": deviation})
+    return rows
 
 
 def main() -> None:
@@ -270,6 +283,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=positive_int, default=64)
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile, which needs a C++ compiler")
     parser.add_argument("--accuracy", action="store_true", help="also train both ways with three seeds")
+    add_save_option(parser)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     products = load_products(arguments.data_dir)
@@ -281,17 +295,19 @@ def main() -> None:
     first = first[: arguments.products]
     few = Photos(photos.pixels[first], [photos.image_ids[i] for i in first], np.arange(len(first)), {})
     few_paths = [paths[i] for i in first]
-    rows = photos.product_rows[first]
-    labels = products["main_category_code"].to_numpy(np.int64)[rows]
-    texts = products["text"].iloc[rows].tolist()
+    labels = products["main_category_code"].to_numpy(np.int64)[photos.product_rows[first]]
+    texts = products["text"].iloc[photos.product_rows[first]].tolist()
 
     print(f"{environment()['words']}; bfloat16 instructions: {'yes' if has_fast_bfloat16(CPU) else 'no'}")
-    bench_text(texts, arguments.rounds)
-    bench_image(few, few_paths, labels, classes, arguments.rounds, arguments.compile)
-    bench_combined(few, few_paths, labels, texts, classes, arguments.rounds)
+    rows = bench_text(texts, arguments.rounds)
+    rows += bench_image(few, few_paths, labels, classes, arguments.rounds, arguments.compile)
+    rows += bench_combined(few, few_paths, labels, texts, classes, arguments.rounds)
     if arguments.accuracy:
-        text_accuracy(products, classes)
-        image_accuracy(photos, paths, products, classes)
+        scores = text_accuracy(products, classes) + image_accuracy(photos, paths, products, classes)
+        if arguments.save:
+            save_rows("training_accuracy", scores, dataset=dataset_name(arguments.data_dir))
+    if arguments.save:
+        save_rows("training", rows, dataset=dataset_name(arguments.data_dir))
 
 
 if __name__ == "__main__":

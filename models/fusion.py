@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn import functional as F
 
-from evaluation.metrics import negative_log_likelihood
 from marketplace.data_folder import UserError
 from marketplace.dataset import Photos, mean_per_product
 from models.batches import Batches, Texts
@@ -71,9 +72,12 @@ def fit_combined_model(
     features, targets = np.concatenate(filled, axis=1), np.asarray(labels, np.int64)  # (N, 2C), (N,)
     splits = list(GroupKFold(folds, shuffle=True, random_state=seed).split(features, groups=np.asarray(groups)))
     predictions = {l2: _out_of_fold(features, targets, splits, l2) for l2 in grid}
-    best = min(grid, key=lambda l2: negative_log_likelihood(predictions[l2], targets))
-    layer = [torch.from_numpy(values).float() for values in (*_fit_layer(features, targets, best), *means)]
-    return Fusion(*layer, l2=best, out_of_fold=predictions[best].astype(np.float32))
+    classes = range(len(means[0]))
+    best = min(grid, key=lambda l2: log_loss(targets, softmax(predictions[l2], axis=1), labels=classes))
+    weight, bias, *means = (
+        torch.from_numpy(values).float() for values in (*_fit_layer(features, targets, best), *means)
+    )
+    return Fusion(weight, bias, means[0], means[1], best, predictions[best].astype(np.float32))
 
 
 def combined_model(text_model: nn.Module, image_model: nn.Module, fusion: Fusion) -> CombinedModel:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
-from evaluation.metrics import accuracy, fit_temperature
+from evaluation.metrics import fit_temperature
 from marketplace.data_folder import UserError
 from marketplace.dataset import Photos, examples_of_split, mean_per_product, rows_of_split
 from models.batches import Batches, Texts
@@ -203,7 +204,7 @@ def train_combined_model(
     }
     files = options.files("combined", categories, configuration)
     if files:
-        files.save(files.best, model, {"accuracy": accuracy(labels, fusion.out_of_fold.argmax(1))})
+        files.save(files.best, model, {"accuracy": accuracy_score(labels, fusion.out_of_fold.argmax(1))})
     seconds = time.perf_counter() - start
     return Combined(model, fusion, text_logits, photo_logits, image_logits, logits, temperature, seconds)
 

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -132,10 +131,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def is_downloading(folder: Path) -> bool:
-    """Whether a part of products_table.json is on the disk."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.stat(folder / ".products_table.json.partial").st_size > 100_000
-    return False
+    """Whether a part of a table is on the disk."""
+    return any(partial.stat().st_size > 100_000 for partial in folder.glob(".*.partial"))
 
 
 def assert_refused(result: subprocess.CompletedProcess, *words: str, secret: str = "", folder: Path | None = None):

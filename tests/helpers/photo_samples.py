@@ -1,11 +1,16 @@
-"""Photos for the tests of the cleaner: made here, in memory, each as the bytes of a file."""
+"""Photos for the tests of the cleaner, made in memory as the bytes of a file, and what the cleaner leaves."""
 
 import io
+import json
+import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from marketplace.data_folder import DataFolder
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -33,7 +38,7 @@ def jpeg(width: int = 200, height: int = 150, seed: int = 0, **options) -> bytes
 
 
 def png(width: int, height: int, bits: int, colour_type: int, rows: bytes, transparent: bytes = b"") -> bytes:
-    """A PNG from its parts, for what Pillow does not write itself: 16 bits, or a header that lies."""
+    """A PNG from its parts, for what Pillow does not write itself: 16 bits, or a wrong header."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -49,3 +54,23 @@ def png_16_bits(values: np.ndarray, transparent: bytes = b"") -> bytes:
     """A 16-bit PNG: greyscale of shape (height, width), or RGB of shape (height, width, 3)."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     return png(values.shape[1], values.shape[0], 16, 2 if values.ndim == 3 else 0, rows, transparent)
+
+
+def clean_photos(folder: Path, size: int = 64) -> dict[str, bytes]:
+    """The clean photos in a data folder: file name -> content."""
+    return {path.name: path.read_bytes() for path in DataFolder(folder).clean_images(size).glob("*.jpg")}
+
+
+def cleaning_report(folder: Path, size: int = 64) -> dict:
+    """The report of clean_images.py in a data folder."""
+    return json.loads(DataFolder(folder).report(f"clean_images_{size}").read_text(encoding="utf-8"))
+
+
+def fill_with_photos(images: Path, count: int, width: int, height: int) -> None:
+    """Write `count` photos of four kinds, most of them as hard links."""
+    images.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        if number < 4:
+            (images / f"{number:03}.jpg").write_bytes(jpeg(width, height + number, seed=number))
+        else:
+            os.link(images / f"{number % 4:03}.jpg", images / f"{number:03}.jpg")

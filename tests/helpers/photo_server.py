@@ -1,4 +1,4 @@
-"""A web server for the tests that serves photos well, badly, slowly or not at all, by the path it is asked for."""
+"""A web server for the tests; a request's path names how the photo is served: well, badly, slowly or not at all."""
 
 import contextlib
 import io
@@ -49,6 +49,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_good(self, _):
         self.send(picture(), Content_Type="image/jpeg")
+
+    def answer_twolengths(self, _):
+        self.send(picture(), Content_length=str(len(picture())))
 
     def answer_png(self, _):
         self.send(picture("PNG"), Content_Type="application/octet-stream")

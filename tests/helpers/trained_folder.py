@@ -5,10 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from repository import ROOT, computed_once
+
 INPUTS = ("products_table_clean.json", "main_categories.json", "duplicates.json", "images_table.json")
 
 
@@ -23,13 +23,15 @@ def copy_inputs(source: Path, target: Path) -> Path:
     return target
 
 
-@cache
 def trained_by_two_processes(source: Path, target: Path) -> subprocess.CompletedProcess:
-    """Train all three networks for an epoch under torchrun into a new folder `target`."""
+    """Train all three networks for an epoch under torchrun into `target`, once for all test processes."""
+    return computed_once(target.with_suffix(".pickle"), lambda: _train(source, target))
+
+
+def _train(source: Path, target: Path) -> subprocess.CompletedProcess:
     copy_inputs(source, target)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += ["train_models.py", "--data-dir", target, "--epochs", "1", "--image-weights", "none"]
-    # not 32: on some processors oneDNN crashes on TextModel's first linear layer in bfloat16 with 16 rows
-    command += ["--batch-size", "24"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
+    command += ["train_models.py", "--data-dir", str(target), "--epochs", "1", "--image-weights", "none"]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from marketplace.data_folder import DataFolder, UserError, read_table
+from marketplace.data_folder import DataFolder, UserError
 from marketplace.dataset import (
     SPLITS,
     examples_of_split,
@@ -19,6 +19,7 @@ from marketplace.dataset import (
     rows_of_split,
 )
 from marketplace.listing_text import normalised_text, split_of
+from marketplace.tables import read_table
 
 NAMES = ("lamp", "chair", "kettle", "drill")
 DESCRIPTIONS = (

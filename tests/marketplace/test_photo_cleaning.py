@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from photo_samples import content, jpeg, picture, png, png_16_bits
 from PIL import Image, ImageOps
 
-from marketplace.photo_cleaning import PhotoError, clean_files, clean_photo, encoded, fitted_size
+from marketplace.data_folder import UserError
+from marketplace.dataset import load_query_photo
+from marketplace.photo_cleaning import PhotoError, clean_file, clean_files, clean_photo, encoded, fitted_size
 
 SIZE = 64
 
@@ -24,7 +26,7 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def straightforward(photo: bytes, size: int = SIZE) -> Image.Image:
-    """What the cleaner's result must look like: the whole photo decoded, turned upright, Lanczos, pasted on black."""
+    """The reference: the whole photo decoded, turned upright, resized by Lanczos, pasted on black."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(photo))).convert("RGB")
     width, height = fitted_size(*image.size, size)
     square = Image.new("RGB", (size, size))
@@ -40,25 +42,8 @@ def upright(colour: tuple[int, int, int] = (200, 100, 50), size: tuple[int, int]
     return Image.new("RGB", size, colour)
 
 
-@pytest.mark.parametrize(
-    "width, height, expected",
-    [
-        (512, 384, (64, 48)),
-        (384, 512, (48, 64)),
-        (100, 100, (64, 64)),
-        (1, 1, (64, 64)),
-        (1, 10_000, (1, 64)),
-        (10_000, 1, (64, 1)),
-        (10, 20, (32, 64)),
-        (333, 500, (43, 64)),
-    ],
-)
-def test_the_longer_side_becomes_the_size(width, height, expected):
-    assert fitted_size(width, height, SIZE) == expected
-
-
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1), (64, 64), (300, 300), (20, 30), (501, 333)])
-def test_photos_of_any_shape_come_out_square_centred_on_black(size):
+def test_photos_of_any_shape_become_square_centred_on_black(size):
     image = cleaned(content(upright(size=size)))
     assert (image.size, image.mode) == ((SIZE, SIZE), "RGB")
     width, height = fitted_size(*size, SIZE)
@@ -70,8 +55,8 @@ def test_photos_of_any_shape_come_out_square_centred_on_black(size):
     assert outside.max() == 0
 
 
-@pytest.mark.parametrize("side", [32, 64, 128, 256])
-@pytest.mark.parametrize("size", [(512, 384), (384, 512), (600, 601), (144, 108), (1600, 1200), (1023, 130)])
+@pytest.mark.parametrize("side", [64, 256])
+@pytest.mark.parametrize("size", [(384, 512), (600, 601), (144, 108), (1023, 130)])
 def test_looks_like_the_full_decode_with_lanczos(size, side):
     photo = jpeg(*size)
     assert difference(cleaned(photo, side), straightforward(photo, side)) < 4
@@ -80,20 +65,20 @@ def test_looks_like_the_full_decode_with_lanczos(size, side):
 
 
 @pytest.mark.parametrize("options", [{"subsampling": 0}, {"progressive": True}, {"subsampling": 2, "quality": 60}])
-def test_twelve_megapixels_look_the_same_too(options):
-    photo = jpeg(4000, 3000, **options)
+def test_large_photos_look_the_same_too(options):
+    photo = jpeg(1600, 1200, **options)
     assert difference(cleaned(photo), straightforward(photo)) < 4
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("size", [(1200, 800), (150, 90), (40, 60)])
+@pytest.mark.parametrize("size", [(600, 400), (40, 60)])
 def test_exif_orientation_is_applied(orientation, size):
     exif = Image.Exif()
     exif[0x0112] = orientation
     photo = jpeg(*size, exif=exif)
     result = cleaned(photo)
     assert difference(result, straightforward(photo)) < 4
-    if orientation > 1:  # it matters: what is not turned looks different
+    if orientation > 1:  # without it the photo looks different
         assert difference(result, straightforward(jpeg(*size))) > 10
 
 
@@ -101,8 +86,9 @@ def test_orientation_of_other_formats_and_of_broken_exif():
     exif = Image.Exif()
     exif[0x0112] = 6
     for file_format in ("PNG", "WEBP"):
-        photo = content(picture(90, 60), file_format, exif=exif)
-        assert difference(cleaned(photo), straightforward(photo)) < 4
+        for mode in ("RGB", "RGBA"):
+            photo = content(picture(90, 60).convert(mode), file_format, exif=exif)
+            assert difference(cleaned(photo), straightforward(photo)) < 4
     for broken in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(20)):
         assert difference(cleaned(jpeg(90, 60, exif=broken)), straightforward(jpeg(90, 60))) < 4
     exif[0x0112] = 99
@@ -137,9 +123,9 @@ def test_bilevel_and_palette():
 @pytest.mark.parametrize(
     "file_format, mode", [("PNG", "RGBA"), ("PNG", "LA"), ("WEBP", "RGBA"), ("PNG", "P"), ("GIF", "P")]
 )
-def test_what_is_transparent_becomes_black(file_format, mode):
+def test_transparent_parts_become_black(file_format, mode):
     image = upright(size=(64, 64)).convert("RGBA")
-    image.paste((255, 255, 255, 0), (0, 0, 32, 64))  # white where it cannot be seen
+    image.paste((255, 255, 255, 0), (0, 0, 32, 64))  # transparent white
     options = {"transparency": 0} if mode == "P" else {}
     if mode == "P":
         image = Image.new("P", (64, 64), 0)
@@ -231,11 +217,31 @@ def test_any_bytes_are_cleaned_or_set_aside(tmp_path_factory, photos):
     for (name, _), photo in zip(names, photos, strict=True):
         (folder / name).write_bytes(photo)
     results = clean_files(folder, folder / "out", names, SIZE)
-    assert [result.source for result in results] == [name for name, _ in names]
     written = {entry.name for entry in (folder / "out").iterdir()}
-    assert written == {result.output for result in results if result.reason is None}
+    assert written == {output for (_, output), reason in zip(names, results, strict=True) if reason is None}
     for name in written:
         with Image.open(folder / "out" / name) as image:
             assert (image.size, image.mode, image.format) == ((SIZE, SIZE), "RGB", "JPEG")
     reasons = {"broken", "empty file", "not a JPEG, PNG, WebP or GIF", "too many pixels"}
-    assert {result.reason for result in results} - {None} <= reasons
+    assert set(results) - {None} <= reasons
+
+
+def test_a_query_photo_has_the_pixels_of_the_clean_file(tmp_path):
+    """The clean photos are JPEG files, and a query is compared with what is read from them."""
+    for file_format in ("JPEG", "PNG"):
+        raw = tmp_path / "raw"
+        raw.write_bytes(content(picture(300, 200), file_format))
+        assert clean_file(raw, tmp_path / "clean.jpg", SIZE) is None
+        with Image.open(tmp_path / "clean.jpg") as clean:
+            pixels_of_file = np.asarray(clean)
+        query = load_query_photo(raw, SIZE)
+        assert query.dtype == np.uint8 and np.array_equal(query, pixels_of_file)
+        assert not np.array_equal(cleaned(raw.read_bytes()), pixels_of_file), "without compression they differ"
+
+
+def test_a_query_photo_that_cannot_be_read_is_one_sentence(tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(jpeg()[:500])
+    with pytest.raises(UserError, match=r"broken\.jpg cannot be read \(broken\): give a JPEG"):
+        load_query_photo(tmp_path / "broken.jpg", SIZE)
+    with pytest.raises(UserError, match=r"missing\.jpg cannot be opened \(No such file or directory\)"):
+        load_query_photo(tmp_path / "missing.jpg", SIZE)

@@ -6,13 +6,9 @@ import shutil
 from pathlib import Path
 
 import nbformat
-import numpy as np
-import pandas as pd
 import pytest
 from repository import ROOT, run_script
 
-from evaluation import results as results_module
-from evaluation.metrics import accuracy, macro_f1
 from marketplace.data_folder import DataFolder
 
 NOTEBOOK = ROOT / "neural_networks.ipynb"
@@ -99,18 +95,3 @@ def test_the_committed_notebook_is_a_clean_run_on_the_sample():
     content = NOTEBOOK.read_text(encoding="utf-8")
     assert len(content.encode()) < 500_000 and '"name": "stderr"' not in content
     assert not re.search(r"(?<![\w.:/])/(home|root|tmp|work|Users)/", content)
-
-
-def test_rows_by_photo_weigh_every_photo_and_compare_with_the_same_photos():
-    products = pd.DataFrame(
-        {"main_category_code": [0, 0, 1, 1], "split": ["train", "validation", "test", "test"], "text": "x"}
-    )
-    owners = np.array([0, 1, 2, 2, 2, 3])
-    predicted = np.array([0, 0, 1, 1, 0, 0])
-    rows = results_module.result_rows("ours", products, predicted, 1.5, product_rows=owners)
-    assert [row["metric"] for row in rows] == ["accuracy", "macro-F1"]
-    assert rows[0]["test"] == 0.5 and rows[0]["validation"] == 1.0 and rows[0]["baseline"] == 0.0
-    labels = products["main_category_code"].to_numpy()[owners]
-    assert rows[0]["test"] == accuracy(labels[2:], predicted[2:])
-    assert rows[1]["test"] == macro_f1(labels[2:], predicted[2:])
-    assert results_module.result_rows("ours", products, predicted[:2], 1.5, product_rows=owners[:2]) == []
