@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,12 @@ from models.recipes import (
     IMAGE_RECIPE,
     TEXT_RECIPE,
     TrainedModel,
-    TrainingOptions,
     train_combined_model,
     train_image_model,
     train_text_model,
 )
 from models.text_encoder import ENCODER
-from models.training import Recipe
+from models.training import Recipe, TrainingOptions
 from shallow.words import teacher_probabilities
 
 MODELS = ("text", "image", "combined")
@@ -102,11 +102,8 @@ def process_group(device: torch.device):
         distributed.destroy_process_group()
 
 
-def load_trained_branch(
-    name: str, model: nn.Module, categories: list[str], options: TrainingOptions, **inputs: Any
-) -> TrainedModel:
+def load_trained_branch(path: Path, model: nn.Module, categories: list[str], **inputs: Any) -> TrainedModel:
     """A branch from the best checkpoint of an earlier run; raises UserError when its settings of `inputs` differ."""
-    path = checkpoint_path(options.data_dir, name)
     checkpoint = load_checkpoint(path, model, categories)
     configuration = checkpoint["configuration"]
     for setting, value in inputs.items():
@@ -185,13 +182,14 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
         text, text_rows = train_text(arguments, products, texts, categories, options)
         rows += text_rows
     elif "combined" in models:
-        text = load_trained_branch("text", TextModel(len(categories)), categories, options, encoder=ENCODER)
+        path = checkpoint_path(data_dir, "text")
+        text = load_trained_branch(path, TextModel(len(categories)), categories, encoder=ENCODER)
     if "image" in models:
         image, image_rows = train_image(arguments, products, photos, categories, options)
         rows += image_rows
     elif "combined" in models:
-        size = arguments.image_size
-        image = load_trained_branch("image", ImageModel(len(categories)), categories, options, image_size=size)
+        path, size = checkpoint_path(data_dir, "image"), arguments.image_size
+        image = load_trained_branch(path, ImageModel(len(categories)), categories, image_size=size)
     if "combined" in models and process_rank() == 0:
         print("CombinedModel")
         combined = train_combined_model(products, texts, photos, categories, text, image, options)
