@@ -26,8 +26,8 @@ from marketplace.dataset import load_main_categories, load_products, rows_of_spl
 from models.batches import Texts, load_texts, product_embeddings
 from models.device import pick_device
 from models.fusion import text_outputs
-from models.recipes import TEXT_RECIPE, TrainingOptions, train_text_model
-from models.training import Recipe
+from models.recipes import TEXT_RECIPE, train_text_model
+from models.training import Recipe, TrainingOptions
 from shallow.words import teacher_probabilities
 
 

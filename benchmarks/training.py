@@ -13,9 +13,10 @@ import contextlib
 import io
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -57,7 +58,7 @@ from models.leaf_categories import LeafCategories, leaf_labels
 from models.recipes import IMAGE_RECIPE, TEXT_RECIPE
 from models.text_encoder import TextEncoder
 from models.text_model import TOKENS
-from models.training import Trainer, train_one_epoch
+from models.training import Learner, Trainer, TrainingOptions, train_one_epoch
 
 CPU = torch.device("cpu")
 BATCH_SIZE = 64
@@ -116,7 +117,7 @@ def plain_epoch(model: nn.Module, loader: DataLoader) -> None:
         optimizer.step()
 
 
-def in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def in_turn(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """The fastest of `rounds` of each way in seconds, the ways in turn after one of each to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
@@ -152,14 +153,14 @@ def bench_text(texts: list[str], rounds: int) -> list[dict]:
 
 def epoch_of_ours(model, batches: Batches, small_convolutions: bool = True) -> Callable[[], object]:
     """An epoch with `train_one_epoch` on decoded photos."""
-    model.to(memory_format=torch.channels_last)
+    learner = Learner(model).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-4, fused=True)
     if small_convolutions:
-        return lambda: train_one_epoch(model, batches, optimizer, CPU)
+        return lambda: train_one_epoch(learner, batches, optimizer, CPU)
 
     def without_small_convolutions() -> None:
         with mock.patch.object(training, "small_convolutions", lambda device: contextlib.nullcontext()):
-            train_one_epoch(model, batches, optimizer, CPU)
+            train_one_epoch(learner, batches, optimizer, CPU)
 
     return without_small_convolutions
 
@@ -178,9 +179,9 @@ def bench_image(
         "decoded once, frozen prefix (transfer)": epoch_of_ours(ImageModel(classes), batches),
     }
     if compiled:
-        ways["all gradients, torch.compile without SmallConvolutions"] = epoch_of_ours(
-            torch.compile(ImageModel(classes, 0)), batches, small_convolutions=False
-        )
+        compiled_model: Any = torch.compile(ImageModel(classes, 0))
+        way = epoch_of_ours(compiled_model, batches, small_convolutions=False)
+        ways["all gradients, torch.compile without SmallConvolutions"] = way
     return report(f"ImageModel epoch at {photos.pixels.shape[1]} pixels, photos", len(paths), in_turn(ways, rounds))
 
 
@@ -216,10 +217,10 @@ def text_accuracy(products: pd.DataFrame, classes: int) -> list[dict]:
     one_by_one = torch.stack([embed_one(plain, text) for text in texts])  # (N, 50, 768) float32
     by_length = TextEncoder().encode(texts)  # (N, 50, 768) float16
     examples = TensorDataset(one_by_one[train], torch.from_numpy(codes[train]))
-    recipe = replace(TEXT_RECIPE, epochs=4, average_decay=0.0)
+    recipe, options = replace(TEXT_RECIPE, epochs=4, average_decay=0.0), TrainingOptions(device=CPU)
     return compare(
         "TextModel",
-        lambda train, held_out: Trainer(TextModel(classes), train, held_out, recipe, CPU),
+        lambda train, validation: Trainer(Learner(TextModel(classes)), train, validation, recipe, options),
         DataLoader(examples, BATCH_SIZE, shuffle=True, drop_last=True),
         Batches(one_by_one.numpy(), validation, codes[validation], 256),
         Batches(by_length, train, codes[train], BATCH_SIZE, shuffle=True, transform=torch.Tensor.float),
@@ -233,13 +234,12 @@ def image_accuracy(photos: Photos, paths: list[Path], products: pd.DataFrame, cl
     train = train[:PHOTOS_FOR_ACCURACY]
     codes = products["main_category_code"].to_numpy(np.int64)[photos.product_rows]
     leaves, main_of_leaf = leaf_labels(products["category"].iloc[photos.product_rows[train]], codes[train])
-    recipe = replace(IMAGE_RECIPE, epochs=10, average_decay=0.0)
+    recipe, options = replace(IMAGE_RECIPE, epochs=10, average_decay=0.0), TrainingOptions(device=CPU)
 
-    def trainer(train_batches, validation_batches) -> Trainer:
+    def trainer(train, validation) -> Trainer:
         model = ImageModel(classes)
         model.start_from_scratch()
-        learner = LeafCategories(model, main_of_leaf)
-        return Trainer(model, train_batches, validation_batches, recipe, CPU, learner=learner, correct=learner.correct)
+        return Trainer(LeafCategories(model, main_of_leaf), train, validation, recipe, options)
 
     examples = ProductsOneByOne([paths[row] for row in train], leaves, [])
     held_out = Batches(photos.pixels, validation, codes[validation], 256, transform=evaluation_transform)

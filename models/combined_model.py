@@ -38,10 +38,11 @@ class CombinedModel(nn.Module):
 
         The image output of a product with several photos is the mean of their logits.
         """
-        if text_output is None and image_output is not None:
-            text_output = self.mean_text_output.to(image_output.dtype).expand_as(image_output)
-        elif image_output is None and text_output is not None:
-            image_output = self.mean_image_output.to(text_output.dtype).expand_as(text_output)
-        if text_output is None or image_output is None:
+        present = text_output if image_output is None else image_output
+        if present is None:
             raise ValueError("CombinedModel needs a text or a photo")
+        if text_output is None:
+            text_output = self.mean_text_output.to(present.dtype).expand_as(present)
+        if image_output is None:
+            image_output = self.mean_image_output.to(present.dtype).expand_as(present)
         return self.fusion(torch.cat([text_output, image_output], dim=1))  # (N, 2 * num_classes) -> (N, num_classes)

@@ -27,19 +27,19 @@ L2_GRID = tuple(10.0 ** (exponent / 2) for exponent in range(-6, 2))
 class Fusion:
     """A fitted last layer, and its predictions for products that it was not fitted on."""
 
-    weight: torch.Tensor  # (C, 2C) float32
-    bias: torch.Tensor  # (C,) float32
-    mean_text_output: torch.Tensor  # (C,) float32: replaces a missing text
-    mean_image_output: torch.Tensor  # (C,) float32: replaces a missing photo
+    weight: np.ndarray  # (C, 2C) float32
+    bias: np.ndarray  # (C,) float32
+    mean_text_output: np.ndarray  # (C,) float32: replaces a missing text
+    mean_image_output: np.ndarray  # (C,) float32: replaces a missing photo
     l2: float  # the regularisation, chosen by cross-validation
     out_of_fold: np.ndarray  # (N, C) float32: logits of each product from a fit without its fold
 
     def logits(self, text_logits: np.ndarray, image_logits: np.ndarray) -> np.ndarray:
         """Combined logits (N, C) float32 of the branches' logits (N, C); rows of NaN are missing."""
-        text = np.where(np.isnan(text_logits), self.mean_text_output.numpy(), text_logits)
-        image = np.where(np.isnan(image_logits), self.mean_image_output.numpy(), image_logits)
+        text = np.where(np.isnan(text_logits), self.mean_text_output, text_logits)
+        image = np.where(np.isnan(image_logits), self.mean_image_output, image_logits)
         features = np.concatenate([text, image], axis=1)  # (N, 2C)
-        return (features @ self.weight.numpy().T + self.bias.numpy()).astype(np.float32)
+        return (features @ self.weight.T + self.bias).astype(np.float32)
 
 
 def fit_combined_model(
@@ -74,19 +74,17 @@ def fit_combined_model(
     predictions = {l2: _out_of_fold(features, targets, splits, l2) for l2 in grid}
     classes = range(len(means[0]))
     best = min(grid, key=lambda l2: log_loss(targets, softmax(predictions[l2], axis=1), labels=classes))
-    weight, bias, *means = (
-        torch.from_numpy(values).float() for values in (*_fit_layer(features, targets, best), *means)
-    )
-    return Fusion(weight, bias, means[0], means[1], best, predictions[best].astype(np.float32))
+    weight, bias = _fit_layer(features, targets, best)
+    arrays = [values.astype(np.float32) for values in (weight, bias, *means, predictions[best])]
+    return Fusion(arrays[0], arrays[1], arrays[2], arrays[3], best, arrays[4])
 
 
 def combined_model(text_model: nn.Module, image_model: nn.Module, fusion: Fusion) -> CombinedModel:
     """The CombinedModel of two trained branches and a fitted last layer, in evaluation mode."""
     model = CombinedModel(text_model, image_model, len(fusion.bias))
-    with torch.no_grad():
-        model.fusion.load_state_dict({"0.weight": fusion.weight, "0.bias": fusion.bias})
-        model.mean_text_output.copy_(fusion.mean_text_output)
-        model.mean_image_output.copy_(fusion.mean_image_output)
+    layer = {"fusion.0.weight": fusion.weight, "fusion.0.bias": fusion.bias}
+    means = {"mean_text_output": fusion.mean_text_output, "mean_image_output": fusion.mean_image_output}
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in (layer | means).items()}, strict=False)
     return model.eval()
 
 

@@ -18,7 +18,8 @@ from marketplace.dataset import Photos
 from models import CombinedModel, ImageModel, TextModel
 from models.batches import Batches
 from models.checkpoints import load_checkpoint
-from models.recipes import IMAGE_RECIPE, TrainingOptions, train_image_model
+from models.recipes import IMAGE_RECIPE, train_image_model
+from models.training import TrainingOptions
 
 BATCH = 8
 
