@@ -1,63 +1,81 @@
 # `make help` lists the commands. DATA_DIR is the data folder: data/sample (the sample marketplace) unless given.
 DATA_DIR ?= data/sample
 PYTHON ?= python3
-# handed to every notebook, e.g. PARAMETERS="-p image_weights imagenet"
+# passed to every notebook, e.g. PARAMETERS="-p image_weights imagenet"
 PARAMETERS ?=
 
 override DATA_DIR := $(DATA_DIR:%/=%)
 BIN = .venv/bin
+# one thread a process, since the tests already run in one process a core; a test file runs in one process, so that
+# what its tests share is made once, and the slow files start first (tests/conftest.py orders them)
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 NOTEBOOKS = tabular_linear_regression image_classification neural_networks product_ranking
 COPIES = $(NOTEBOOKS:%=$(DATA_DIR)/notebooks/%.ipynb)
 TABLES = $(DATA_DIR)/products_table.json
 CLEAN_TABLE = $(DATA_DIR)/products_table_clean.json
 CLEAN_IMAGES = $(DATA_DIR)/clean_images_64/manifest.json
 SAMPLE = data/sample/marketplace.db
-MODULES = $(wildcard marketplace/*.py evaluation/*.py shallow/*.py models/*.py ranking/*.py)
 ifeq ($(DATA_DIR),data/sample)
 SOURCE = $(SAMPLE)
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help run test sample notebooks lint clean FORCE
+.PHONY: help run test test-quick lint sample notebooks tables lock clean FORCE
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-run: $(COPIES) ## set up, then data scripts and notebooks on DATA_DIR, and one table of results
+run: $(COPIES) ## set up, run data scripts and notebooks on DATA_DIR, print one table of results
 	@$(BIN)/python -m evaluation.results --data-dir $(DATA_DIR)
 
-test: .venv/test-installed ## set up, then ruff and pytest
+test: .venv/test-installed ## set up, then ruff, mypy and all tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/python -m pytest
+	$(BIN)/mypy
+	$(PYTEST)
 
-sample: $(SAMPLE) ## make the sample marketplace in data/sample
+test-quick: .venv/test-installed ## only the test files that take seconds
+	$(PYTEST) -m "not slow"
 
-lint: .venv/test-installed ## mend what ruff can mend
+lint: .venv/test-installed ## mend what ruff can mend, then mypy
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+	$(BIN)/mypy
+
+sample: $(SAMPLE) ## make the sample marketplace in data/sample
 
 notebooks: $(CLEAN_TABLE) $(CLEAN_IMAGES) ## run the committed notebooks anew, in place, on the sample
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.timeout=-1 $(NOTEBOOKS:%=%.ipynb)
 
+tables: .venv/installed ## write the tables of README and docs from docs/results
+	$(BIN)/python -m evaluation.pages
+
+lock: .venv/bin/python ## renew requirements.lock from the requirements files
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate \
+		--custom-compile-command "make lock" requirements-test.txt --output-file requirements.lock
+
 clean: ## remove everything made from DATA_DIR's raw data (the sample's raw data too), and caches
 	rm -rf $(addprefix $(DATA_DIR)/,products_table.json images_table.json products_table_clean.json \
 		main_categories.json duplicates.json *_report.json embeddings checkpoints results index notebooks \
 		clean_images_*) $(if $(SOURCE),$(SAMPLE) data/sample/images)
-	rm -rf .pytest_cache .ruff_cache .hypothesis $$(find . -name __pycache__ -not -path './.venv/*')
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis $$(find . -name __pycache__ -not -path './.venv/*')
 
-.venv/installed: requirements.txt
+.venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --requirement requirements.txt
+
+# The project itself is installed as a link to this folder, so that a notebook or script finds the packages from anywhere.
+.venv/installed: requirements.txt requirements.lock pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --constraint requirements.lock --requirement requirements.txt --editable .
 	@touch $@
 
 .venv/test-installed: .venv/installed requirements-test.txt requirements-cluster.txt
-	$(BIN)/pip install --quiet --requirement requirements-test.txt
+	$(BIN)/pip install --quiet --constraint requirements.lock --requirement requirements-test.txt
 	@touch $@
 
-$(SAMPLE): $(wildcard sample_marketplace/*.py) | .venv/installed
+$(SAMPLE): make_sample_marketplace.py $(wildcard sample_marketplace/*.py) | .venv/installed
 	$(BIN)/python make_sample_marketplace.py --force
 
 # The data scripts know themselves what is already done, so they are always asked (FORCE); what they leave untouched
@@ -73,13 +91,17 @@ $(CLEAN_IMAGES): $(TABLES) FORCE
 	$(BIN)/python clean_images.py --data-dir $(DATA_DIR)
 
 # A notebook runs on a copy with its parameters; the copy takes its place only when it ran to the end.
-$(DATA_DIR)/notebooks/%.ipynb: %.ipynb $(CLEAN_TABLE) $(CLEAN_IMAGES) $(MODULES) $(DATA_DIR)/notebooks/parameters
+$(DATA_DIR)/notebooks/%.ipynb: %.ipynb $(CLEAN_TABLE) $(CLEAN_IMAGES) $(DATA_DIR)/notebooks/parameters
 	@mkdir -p $(@D)
 	@echo "running $<"
-	@$(BIN)/papermill --cwd . $(if $(MAKE_TERMERR),,--no-progress-bar) --log-level WARNING -p data_dir $(DATA_DIR) $(PARAMETERS) $< $(@D)/running.ipynb
-	@mv $(@D)/running.ipynb $@
+	@$(BIN)/papermill --cwd . $(if $(MAKE_TERMERR),,--no-progress-bar) --log-level WARNING -p data_dir $(DATA_DIR) \
+		$(PARAMETERS) $< $(@D)/running_$*.ipynb
+	@mv $(@D)/running_$*.ipynb $@
 
-$(DATA_DIR)/notebooks/product_ranking.ipynb: $(DATA_DIR)/notebooks/neural_networks.ipynb
+# what a notebook imports, and whose checkpoints it reads
+$(COPIES): $(wildcard marketplace/*.py evaluation/*.py shallow/*.py)
+$(DATA_DIR)/notebooks/neural_networks.ipynb: $(wildcard models/*.py)
+$(DATA_DIR)/notebooks/product_ranking.ipynb: $(wildcard ranking/*.py) $(DATA_DIR)/notebooks/neural_networks.ipynb
 
 # other PARAMETERS than those of the copies make the copies stale
 $(DATA_DIR)/notebooks/parameters: FORCE

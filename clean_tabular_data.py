@@ -5,31 +5,23 @@ writes products_table_clean.json, main_categories.json, duplicates.json and clea
 
     python clean_tabular_data.py [--data-dir data] [--min-price 0.1] [--max-price 10000]
 
-Each step is a function from one table to the next; `clean_products` lists them in order. A step that leaves rows out
-keeps the others' index, so that the report can name the ids that went.
+Each step is a function from one table to the next; `clean_products` lists them in order.
 """
 
 import argparse
+import functools
 import math
 import os
 import time
-from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from marketplace.command_line import argument_parser, print_report, run
-from marketplace.data_folder import (
-    CLEAN_COLUMNS,
-    DataFolder,
-    UserError,
-    read_table,
-    write_json,
-    write_table,
-    write_whole,
-)
-from marketplace.gazetteer import RULES, Gazetteer, distance_km
+from marketplace.data_folder import DataFolder, UserError, write_json, write_whole
+from marketplace.gazetteer import RULES, Gazetteer
 from marketplace.listing_text import (
     clean_description,
     clean_line,
@@ -39,292 +31,255 @@ from marketplace.listing_text import (
     parse_price,
     split_of,
 )
+from marketplace.tables import CLEAN_COLUMNS, read_table, write_table
 
 NEEDED_COLUMNS = ("id", "product_name", "category", "product_description", "price", "location")
+TEXT_COLUMNS = ("product_name", "product_description", "category", "location")
 SAME_LISTING = ["product_name", "product_description", "location"]
 FAR_FROM_COUNTY_KM = 100
+Step = Callable[[pd.DataFrame], pd.DataFrame]
 
 
-def drop_unneeded_columns(products: pd.DataFrame) -> pd.DataFrame:
-    """Only the columns that cleaning uses; `create_time`, which decides between rows of one id, where it is there."""
-    return products[[name for name in (*NEEDED_COLUMNS, "create_time") if name in products.columns]]
+def _map(function: Callable, column: pd.Series) -> pd.Series:
+    """`function` of each cell that is not missing, None for the others; dtype object, so that no type is guessed."""
+    cells = zip(column.to_numpy(dtype=object), column.isna().tolist(), strict=True)
+    results = [None if missing else function(cell) for cell, missing in cells]
+    return pd.Series(results, index=column.index, dtype=object)
 
 
 def cell_text(cell: Any) -> str | None:
-    """A cell as text, stripped; None where it is empty or only says so: `N/A`, `null`, `None`, `nan`."""
-    if not isinstance(cell, str):
-        if isinstance(cell, float) and cell.is_integer():
-            cell = int(cell)  # a column of whole numbers with a gap is read as floats
-        cell = str(cell)
-    text = cell.strip()
+    """A cell as text, stripped; None where it is blank, `N/A`, `null`, `None` or `nan`."""
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)  # a column of whole numbers with a gap is read as floats
+    text = str(cell).strip()
     return None if is_null(text) else text
 
 
+def _clean_column(clean: Callable[[str], str], texts: pd.Series) -> pd.Series:
+    """`clean` of each distinct text; None where nothing is left."""
+    return _map(functools.cache(lambda text: cell_text(clean(text))), texts)
+
+
+def drop_unneeded_columns(products: pd.DataFrame) -> pd.DataFrame:
+    """Only the columns that cleaning uses, `create_time` among them: it decides between rows of one id."""
+    return products.reindex(columns=[*NEEDED_COLUMNS, "create_time"])
+
+
 def cells_to_text(products: pd.DataFrame) -> pd.DataFrame:
-    """Every cell as text, or None; the ids without unreadable characters."""
+    """Every cell as text or None; ids without unreadable characters."""
     cells = {name: _map(cell_text, products[name]) for name in products.columns}
-    return pd.DataFrame(cells | {"id": _map(_or_none(clean_line), cells["id"])}, index=products.index)
+    return pd.DataFrame(cells | {"id": _clean_column(clean_line, cells["id"])}, index=products.index)
 
 
 def latest_of_each_id(products: pd.DataFrame) -> pd.DataFrame:
-    """One row for each id: the latest by create_time, then the greater row. Texts or None in every column."""
+    """One row for each id: the latest by create_time, then the greatest row."""
     repeated = products[products["id"].duplicated(keep=False)]
-    if repeated.empty:
-        return products
-    created = repeated["create_time"] if "create_time" in repeated.columns else repeated["id"].map(lambda _: None)
-    times = pd.to_datetime(_map(clean_line, created), errors="coerce", utc=True, format="ISO8601")
-    others = [name for name in NEEDED_COLUMNS if name in repeated.columns]
-    order = repeated[others].assign(time=times).sort_values(["time", *others], na_position="first", kind="stable")
+    times = pd.to_datetime(_map(clean_line, repeated["create_time"]), errors="coerce", utc=True, format="ISO8601")
+    order = repeated.assign(time=times).sort_values(["time", *NEEDED_COLUMNS], na_position="first", kind="stable")
     return products.drop(index=order.index[order["id"].duplicated(keep="last")])
 
 
-def drop_nulls(products: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Only the rows that say something in `column`."""
-    return products[products[column].notna()]
+def drop_nulls(column: str) -> Step:
+    """The step that keeps only the rows with a value in `column`."""
+    return lambda products: products[products[column].notna()]
 
 
 def clean_texts(products: pd.DataFrame) -> pd.DataFrame:
     """Names without the page's title, descriptions without the banner, category and location on one line.
 
-    A text of which nothing is left becomes None.
+    A text becomes None when nothing is left of it.
     """
     return products.assign(
-        product_name=_map(_or_none(clean_product_name), products["product_name"]),
-        product_description=_map(_or_none(clean_description), products["product_description"]),
-        category=_map_distinct(_or_none(clean_line), products["category"]),
-        location=_map_distinct(_or_none(clean_line), products["location"]),
+        product_name=_clean_column(clean_product_name, products["product_name"]),
+        product_description=_clean_column(clean_description, products["product_description"]),
+        category=_clean_column(clean_line, products["category"]),
+        location=_clean_column(clean_line, products["location"]),
     )
 
 
 def price_to_float(products: pd.DataFrame) -> pd.DataFrame:
-    """Prices in pounds as float64; NaN where a text is no amount in pounds (`parse_price` has the rule)."""
-    return products.assign(price=_map_distinct(parse_price, products["price"]).astype("float64"))
+    """Prices in pounds as float64; NaN where a text is no amount in pounds (see `parse_price`)."""
+    return products.assign(price=_map(functools.cache(parse_price), products["price"]).astype("float64"))
 
 
-def drop_prices_outside(products: pd.DataFrame, min_price: float, max_price: float) -> pd.DataFrame:
-    """Only the rows with a price from `min_price` to `max_price` pounds."""
-    return products[products["price"].between(min_price, max_price)]
+def drop_prices_outside(min_price: float, max_price: float) -> Step:
+    """The step that keeps only the rows with a price from `min_price` to `max_price` pounds."""
+    return lambda products: products[products["price"].between(min_price, max_price)]
 
 
 def add_main_category(products: pd.DataFrame) -> pd.DataFrame:
-    """Adds `main_category`, the first part of the category's path `Home & Garden / Mirrors`; None where it is empty."""
-    return products.assign(
-        main_category=_map_distinct(_or_none(lambda path: f" {path} ".split(" / ")[0].strip()), products["category"])
-    )
+    """Add `main_category`, the first part of the category's path `Home & Garden / Mirrors`; None where it is empty."""
+    first_part = _clean_column(lambda path: f" {path} ".split(" / ")[0], products["category"])
+    return products.assign(main_category=first_part)
 
 
-def find_duplicates(products: pd.DataFrame) -> dict[str, str]:
-    """`{dropped id: kept id}` of listings with the same name, description and location; the first by id is kept."""
-    copies = products[products.duplicated(SAME_LISTING, keep=False)].sort_values("id")
-    kept = copies.groupby(SAME_LISTING, sort=False)["id"].transform("first")
-    return {copy: first for copy, first in zip(copies["id"], kept, strict=True) if copy != first}
+def drop_duplicates(products: pd.DataFrame) -> pd.DataFrame:
+    """Of listings with the same name, description and location only the first by id."""
+    return products.sort_values("id").drop_duplicates(SAME_LISTING)
 
 
 def add_place(products: pd.DataFrame) -> pd.DataFrame:
-    """Adds latitude and longitude (float64, WGS84 degrees) and `place_rule` (see `gazetteer`); NaN and None if unknown.
+    """Add latitude and longitude (float64, WGS84 degrees), `place_rule` (see `gazetteer`) and `county_km`.
 
-    Each distinct location is looked up once. Adds `far_from_county` (bool) too: a town of this name is found, but
-    more than 100 km from the county, so that it may be another one.
+    `county_km` is the distance of the place from the middle of its county. NaN and None where the place is unknown.
     """
     gazetteer = Gazetteer(products["location"])
-    rows = []
-    for location in products["location"].unique():
-        if (place := gazetteer.locate(location)) is None:
-            rows.append((location, math.nan, math.nan, None, False))
-            continue
-        centre = gazetteer.county_centre(place.county) or (place.latitude, place.longitude)
-        far = bool(distance_km(place.latitude, place.longitude, *centre) > FAR_FROM_COUNTY_KM)
-        rows.append((location, place.latitude, place.longitude, place.rule, far))
-    columns = ["location", "latitude", "longitude", "place_rule", "far_from_county"]
-    places = pd.DataFrame(rows, columns=columns).set_index("location").astype({"latitude": float, "longitude": float})
-    return products.drop(columns=columns[1:], errors="ignore").join(places, on="location")
+    places = _map(functools.cache(gazetteer.locate), products["location"])
+    return products.assign(
+        latitude=_map(lambda place: place.latitude, places).astype("float64"),
+        longitude=_map(lambda place: place.longitude, places).astype("float64"),
+        place_rule=_map(lambda place: place.rule, places),
+        county_km=_map(lambda place: place.county_km, places).astype("float64"),
+    )
 
 
-def add_main_category_code(products: pd.DataFrame, main_categories: list[str]) -> pd.DataFrame:
-    """Adds `main_category_code`, the place of `main_category` in the sorted list, as int64."""
-    codes = {name: code for code, name in enumerate(main_categories)}
+def add_main_category_code(products: pd.DataFrame) -> pd.DataFrame:
+    """Add `main_category_code` (int64), the position of `main_category` among the sorted main categories."""
+    codes = {name: code for code, name in enumerate(sorted(products["main_category"].unique()))}
     return products.assign(main_category_code=products["main_category"].map(codes).astype("int64"))
 
 
 def add_split(products: pd.DataFrame) -> pd.DataFrame:
-    """Adds `split` by the description alone, so that equal texts stand in one split."""
+    """Add `split` by the description alone, so that equal texts are in one split."""
     return products.assign(split=_map(lambda text: split_of(normalised_text(text)), products["product_description"]))
+
+
+def kept_ids_of_duplicates(dropped: pd.DataFrame, products: pd.DataFrame) -> dict[str, str]:
+    """`{dropped id: kept id}` of the dropped duplicates whose first listing is among the clean `products`."""
+    pairs = dropped.merge(products, on=SAME_LISTING)
+    return dict(zip(pairs["id_x"], pairs["id_y"], strict=True))
 
 
 def clean_products(
     raw: pd.DataFrame, min_price: float = 0.1, max_price: float = 10_000
-) -> tuple[pd.DataFrame, list[str], dict[str, str], dict[str, Any]]:
-    """The clean table, sorted by id, with CLEAN_COLUMNS; main categories; duplicates; what to report.
+) -> tuple[pd.DataFrame, dict[str, str], dict[str, Any]]:
+    """The clean table, sorted by id, with CLEAN_COLUMNS; the kept ids of the dropped duplicates; the report.
 
-    The table may be empty. The order of the rows in `raw` changes nothing.
+    The clean table may be empty. The order of the rows in `raw` makes no difference.
     """
-    set_aside: dict[str, list[str]] = {}
-
-    def leave_out(reason: str, before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-        gone = before["id"][~before.index.isin(after.index)]
-        if len(gone):
-            set_aside[reason] = sorted(gone)
-        return after
-
-    products = cells_to_text(drop_unneeded_columns(raw.reset_index(drop=True)))
-    with_id = drop_nulls(products, "id")
-    rows_without_id = len(products) - len(with_id)
-    products = leave_out("another row of the same id", with_id, latest_of_each_id(with_id))
-    for column in NEEDED_COLUMNS[1:]:
-        products = leave_out(f"no {column}", products, drop_nulls(products, column))
-    said = products["product_description"].str.contains("Posted by", regex=False)
-    products = clean_texts(products)
-    says = products["product_description"].str.contains("Posted by", regex=False, na=False).astype(bool)
-    banners = int((said & ~says).sum())
-    for column in ("product_name", "product_description", "category", "location"):
-        products = leave_out(f"no {column} after the clean-up", products, drop_nulls(products, column))
-    products = price_to_float(products)
-    products = leave_out("price is no amount in pounds", products, drop_nulls(products, "price"))
-    in_range = drop_prices_outside(products, min_price, max_price)
-    products = leave_out(f"price outside £{min_price:g} to £{max_price:g}", products, in_range)
-    products = add_main_category(products)
-    products = leave_out("no main category", products, drop_nulls(products, "main_category"))
-    duplicates = find_duplicates(products)
-    products = leave_out("duplicate", products, products[~products["id"].isin(duplicates)])
-    products = add_place(products)
-    products = leave_out("place unknown", products, drop_nulls(products, "place_rule"))
-    main_categories = sorted(products["main_category"].unique())
-    products = add_split(add_main_category_code(products, main_categories)).sort_values("id", ignore_index=True)
-    kept = set(products["id"])
-    located = {rule: int((products["place_rule"] == rule).sum()) for rule in RULES}
-    rows_to_locate = len(products) + len(set_aside.get("place unknown", []))
+    steps: list[tuple[str, Step]] = [  # the reason is that of the rows that a step leaves out
+        ("no id", drop_nulls("id")),
+        ("another row of the same id", latest_of_each_id),
+        *((f"no {column}", drop_nulls(column)) for column in NEEDED_COLUMNS[1:]),
+        ("", clean_texts),
+        *((f"no {column} after cleaning", drop_nulls(column)) for column in TEXT_COLUMNS),
+        ("", price_to_float),
+        ("price is no amount in pounds", drop_nulls("price")),
+        (f"price outside £{min_price:g} to £{max_price:g}", drop_prices_outside(min_price, max_price)),
+        ("", add_main_category),
+        ("no main category", drop_nulls("main_category")),
+        ("duplicate", drop_duplicates),
+        ("", add_place),
+        ("place unknown", drop_nulls("place_rule")),
+        ("", add_main_category_code),
+        ("", add_split),
+    ]
+    cells = cells_to_text(drop_unneeded_columns(raw.reset_index(drop=True)))
+    products, set_aside = cells, {}
+    for reason, step in steps:
+        before, products = products, step(products)
+        if len(products) < len(before):
+            set_aside[reason] = before.drop(index=products.index).sort_values("id")
+    products = products.sort_values("id")
     report = {
         "rows in": len(raw),
-        "rows without id": rows_without_id,
-        "set aside": set_aside,
-        "rows out": len(products),
-        "banners removed": banners,
-        "descriptions that still say Posted by": list(
-            products.loc[products["product_description"].str.contains("Posted by", regex=False), "id"]
-        ),
-        "located by": located,
-        "share located by": {rule: round(count / max(1, rows_to_locate), 4) for rule, count in located.items()},
-        "town far from its county": list(products.loc[products["far_from_county"], "id"]),
-        "split": {name: int((products["split"] == name).sum()) for name in ("train", "validation", "test")},
-        "main category": dict(sorted(Counter(products["main_category"]).items())),
+        "set aside": {reason: list(rows["id"]) for reason, rows in set_aside.items()},
+        **describe(products, cells),
     }
-    duplicates = {copy: first for copy, first in duplicates.items() if first in kept}
-    return products[list(CLEAN_COLUMNS)], main_categories, duplicates, report
+    duplicates = kept_ids_of_duplicates(set_aside["duplicate"], products) if "duplicate" in set_aside else {}
+    return products[list(CLEAN_COLUMNS)].reset_index(drop=True), duplicates, report
 
 
-def count_photos(
-    products: pd.DataFrame,
-    known_ids: set[str],
-    duplicates: dict[str, str],
-    images: pd.DataFrame,
-    files: set[str] | None,
-) -> dict[str, Any]:
-    """What photos and listings lack each other: lists of ids. `files` are the ids that have a file, None if unknown."""
-    image_ids, listings = _map(cell_text, images["id"]), _map(cell_text, images["product_id"])
-    clean_ids = set(products["id"])
-
-    def kept_id(listing: str | None) -> str | None:
-        return duplicates.get(listing, listing)
-
-    counts: dict[str, Any] = {
-        "photos": len(images),
-        "photos of no listing in the table": sorted(image_ids[~listings.isin(known_ids)].dropna()),
-        "photos of listings set aside": int((listings.isin(known_ids) & ~listings.map(kept_id).isin(clean_ids)).sum()),
-        "clean listings without photo": sorted(clean_ids - set(listings.map(kept_id))),
-    }
-    if files is not None:
-        counts["photos without file"] = sorted(set(image_ids.dropna()) - files)
-        counts["files without photo in the table"] = sorted(files - set(image_ids.dropna()))
-    return counts
-
-
-def photo_files(folder: DataFolder) -> set[str] | None:
-    """The photo ids that have a `.jpg` or `.jpeg` file in images/; None where there is no such folder."""
-    if not folder.images.is_dir():
-        return None
-    names = (os.path.splitext(entry.name) for entry in os.scandir(folder.images))
-    return {stem for stem, ending in names if ending.lower() in (".jpg", ".jpeg")}
-
-
-def _map(function: Callable, column: pd.Series) -> pd.Series:
-    """`function` of each cell but None, as objects: no type is guessed."""
-    cells = column.to_numpy(dtype=object)
-    results = [None if cell is None or cell != cell else function(cell) for cell in cells]
-    return pd.Series(results, index=column.index, dtype=object)
-
-
-def _map_distinct(function: Callable, column: pd.Series) -> pd.Series:
-    """The same, with `function` called once for each distinct text."""
-    values = {cell: function(cell) for cell in column.unique() if cell is not None}
-    return _map(values.__getitem__, column)
-
-
-def _or_none(function: Callable[[str], str]) -> Callable[[str], str | None]:
-    """`function`, giving None where what it leaves says nothing."""
-
-    def text_or_none(text: str) -> str | None:
-        text = function(text)
-        return None if is_null(text) else text
-
-    return text_or_none
-
-
-def price_bound(text: str) -> float:
-    """Argument type: pounds, 0 or more."""
-    try:
-        bound = float(text)
-    except ValueError:
-        bound = math.nan
-    if not 0 <= bound < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an amount in pounds")
-    return bound
-
-
-def main() -> None:
-    parser = argument_parser(__doc__.split("\n")[0])
-    parser.add_argument(
-        "--min-price", type=price_bound, default=0.1, metavar="POUNDS", help="set aside what is cheaper"
+def describe(products: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Any]:
+    """The report on the clean `products`; `cells` are the texts before cleaning, with the same index."""
+    posted_before, posted = (
+        table.loc[products.index, "product_description"].str.contains("Posted by", regex=False).astype(bool)
+        for table in (cells, products)
     )
-    parser.add_argument("--max-price", type=price_bound, default=10_000, metavar="POUNDS", help="or dearer")
-    arguments = parser.parse_args()
-    if arguments.min_price > arguments.max_price:
-        parser.error("--min-price is greater than --max-price")
-    started = time.monotonic()
-    folder = DataFolder(arguments.data_dir)
-    source = folder.products_table
+    located = {rule: int((products["place_rule"] == rule).sum()) for rule in RULES}
+    return {
+        "rows out": len(products),
+        "banners removed": int((posted_before & ~posted).sum()),
+        "descriptions that still say Posted by": list(products.loc[posted, "id"]),
+        "located by": located,
+        "share located by": {rule: round(count / max(1, len(products)), 4) for rule, count in located.items()},
+        "town far from its county": list(products.loc[products["county_km"] > FAR_FROM_COUNTY_KM, "id"]),
+        "split": {name: int((products["split"] == name).sum()) for name in ("train", "validation", "test")},
+        "main category": {name: int(count) for name, count in products.groupby("main_category").size().items()},
+    }
 
-    raw = read_table(source, "download_products_table.py", NEEDED_COLUMNS)
+
+def count_photos(folder: DataFolder, products: pd.DataFrame, duplicates: dict[str, str]) -> dict[str, Any] | str:
+    """The ids of photos without a clean listing, and of listings without photo; a sentence without images table.
+
+    Photos are the rows of the images table and the files in images/.
+    """
+    if not folder.images_table.exists():
+        return f"not counted, because {folder.images_table.name} is missing"
+    images = read_table(folder.images_table, "download_products_table.py", ("id", "product_id"))
+    listings = _map(cell_text, images["product_id"])
+    listings = _map(lambda listing: duplicates.get(listing, listing), listings)
+    listing_of_photo = dict(zip(_map(cell_text, images["id"]), listings, strict=True))
+    names = os.listdir(folder.images) if folder.images.is_dir() else []
+    files = {Path(name).stem for name in names if Path(name).suffix.lower() in (".jpg", ".jpeg")}
+    clean_ids = set(products["id"])
+    photos = (listing_of_photo.keys() | files) - {None}
+    return {
+        "photos": len(images),
+        "photos without clean listing": sorted(id for id in photos if listing_of_photo.get(id) not in clean_ids),
+        "clean listings without photo": sorted(clean_ids - set(listing_of_photo.values())),
+    }
+
+
+def read_raw_products(folder: DataFolder) -> pd.DataFrame:
+    """The downloaded products table. Raises UserError when it is missing, has no rows, or is clean already."""
+    path = folder.products_table
+    raw = read_table(path, "download_products_table.py", NEEDED_COLUMNS)
     if "main_category_code" in raw.columns:
-        raise UserError(
-            f"{source} is a table that is clean already: run download_products_table.py --force to get the raw one."
-        )
+        raise UserError(f"{path} is clean already: run download_products_table.py --force to get the raw table.")
     if raw.empty:
-        raise UserError(f"{source} has no rows: fill the database's table and run download_products_table.py --force.")
-    products, main_categories, duplicates, report = clean_products(raw, arguments.min_price, arguments.max_price)
-    if products.empty:
-        reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in report["set aside"].items())
-        reasons = reasons or f"{report['rows without id']} without id"
-        raise UserError(
-            f"no row of {source} is usable ({reasons}): look at the table, or widen --min-price and --max-price."
-        )
-    if folder.images_table.exists():
-        images = read_table(folder.images_table, "download_products_table.py", ("id", "product_id"))
-        known_ids = set(_map(cell_text, raw["id"]).dropna())
-        report["photos"] = count_photos(products, known_ids, duplicates, images, photo_files(folder))
-    else:
-        report["photos"] = f"not counted, for {folder.images_table.name} is missing"
+        raise UserError(f"{path} has no rows: fill the database's table and run download_products_table.py --force.")
+    return raw
 
-    # all are written before the first takes its place, so that they belong together also when the disk is full
+
+def write_outputs(folder: DataFolder, products: pd.DataFrame, duplicates: dict[str, str]) -> None:
+    """Write the three files together: all are on the disk before the first is renamed, also when the disk is full."""
     with (
         write_whole(folder.main_categories) as categories_file,
         write_whole(folder.duplicates) as duplicates_file,
         write_whole(folder.products_table_clean) as table_file,
     ):
-        write_json(categories_file, main_categories)
+        write_json(categories_file, sorted(products["main_category"].unique()))
         write_json(duplicates_file, duplicates)
         write_table(table_file, products)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argument_parser(__doc__.splitlines()[0])
+    parser.add_argument("--min-price", type=float, default=0.1, metavar="POUNDS", help="lowest price that is kept")
+    parser.add_argument("--max-price", type=float, default=10_000, metavar="POUNDS", help="highest price that is kept")
+    arguments = parser.parse_args()
+    if not 0 <= arguments.min_price <= arguments.max_price < math.inf:
+        parser.error("--min-price and --max-price are pounds from 0, the second not below the first")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    started = time.monotonic()
+    folder = DataFolder(arguments.data_dir)
+    raw = read_raw_products(folder)
+    products, duplicates, report = clean_products(raw, arguments.min_price, arguments.max_price)
+    if products.empty:
+        reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in report["set aside"].items())
+        raise UserError(
+            f"no row of {folder.products_table} is usable ({reasons}): check the table, --min-price and --max-price."
+        )
+    report["photos"] = count_photos(folder, products, duplicates)
+    write_outputs(folder, products, duplicates)
     bounds = {"min price": arguments.min_price, "max price": arguments.max_price}
-    report = {"source": source.name, **bounds, **report, "seconds": round(time.monotonic() - started, 1)}
+    seconds = round(time.monotonic() - started, 1)
+    report = {"source": folder.products_table.name, **bounds, **report, "seconds": seconds}
     write_json(folder.report("clean_tabular"), report)
     print_report(report)
 

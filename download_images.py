@@ -19,14 +19,8 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar, run
-from marketplace.data_folder import (
-    DataFolder,
-    UserError,
-    read_table,
-    remove_old_partial_files,
-    write_json,
-    write_whole,
-)
+from marketplace.data_folder import DataFolder, UserError, remove_old_partial_files, write_json, write_whole
+from marketplace.tables import read_table
 
 MAX_BYTES = 20_000_000
 MAX_REDIRECTS = 5
@@ -59,7 +53,7 @@ def host_of(link: str) -> str:
     return "/".join(link.split("/")[:3])
 
 
-def is_photo(content: bytes) -> bool:
+def is_photo(content: bytes | bytearray) -> bool:
     """Whether the first bytes are those of a JPEG, PNG, GIF or WebP file."""
     beginnings = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
     return content.startswith(beginnings) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")

@@ -1,41 +1,33 @@
 """Download the marketplace's tables from its database, as they are.
 
-Reads:  a PostgreSQL database (credentials.yaml, or DATABASE_URL) or the sample's marketplace.db.
-Writes: products_table.json and images_table.json in the data folder, and download_report.json.
-Usage:  python download_products_table.py [--data-dir data] [--credentials FILE] [--tables products images] [--force]
+Reads a PostgreSQL database (credentials.yaml or DATABASE_URL) or the sample's marketplace.db. Writes
+products_table.json, images_table.json and download_report.json in the data folder:
+
+    python download_products_table.py [--data-dir data] [--credentials FILE] [--tables products images] [--force]
 """
 
 import argparse
-import contextlib
+import functools
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
-from json.encoder import encode_basestring
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import psycopg2.extensions
 import sqlalchemy
+from sqlalchemy import Text, case, cast, func, literal
 
 from marketplace.command_line import argument_parser, progress_bar, run
-from marketplace.data_folder import DataFolder, UserError, write_json, write_whole
-from marketplace.database_source import DATABASE_ERRORS, explain, find_source, make_engine
+from marketplace.data_folder import DataFolder, UserError, read_json, write_json, write_whole
+from marketplace.database_source import DATABASE_ERRORS, Source, explain, find_source, make_engine
 
-COLUMNS = {
-    "products": (
-        *("id", "product_name", "category", "product_description"),
-        *("price", "location", "page_id", "create_time"),
-    ),
-    "images": ("id", "product_id", "bucket_link", "image_ref", "create_time"),
+NEEDED_COLUMNS = {  # by the next scripts; a table may have more
+    "products": ("id", "product_name", "category", "product_description", "price", "location"),
+    "images": ("id", "product_id", "bucket_link"),
 }
 ID_COLUMNS = ("id", "product_id")
-CHUNK_ROWS = 1000
-# Both databases give times as text, with a space before the time of day; SQLite often with zeros after it
-DATABASE_TIME = re.compile(r"^(\d{4,}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.0+$)?")
-# PostgreSQL knows dates that Python does not, such as 44 BC: its date, timestamp and timestamptz stay text
-TIME_TYPES = psycopg2.extensions.new_type((1082, 1114, 1184), "TIME_AS_TEXT", lambda value, cursor: value)
+ROWS_AT_ONCE = 1000
 
 
 def table_name(text: str) -> str:
@@ -45,146 +37,97 @@ def table_name(text: str) -> str:
     return text
 
 
-def table_columns(engine: sqlalchemy.Engine, table: str) -> list[sqlalchemy.ColumnClause]:
-    """The columns of `table` as the database has them.
+def table_columns(connection: sqlalchemy.Connection, table: str) -> dict[str, sqlalchemy.types.TypeEngine]:
+    """Names and types of the columns of `table`.
 
-    Raises UserError when the table is not there or lacks a column that the next scripts need; more are welcome.
+    Raises UserError when the table is missing or lacks one of NEEDED_COLUMNS.
     """
-    inspector = sqlalchemy.inspect(engine)
+    inspector = sqlalchemy.inspect(connection)
     if not inspector.has_table(table):
         there = ", ".join(sorted([*inspector.get_table_names(), *inspector.get_view_names()])[:20]) or "none"
         raise UserError(f"the database has no table {table} (it has {there}): check the database or --tables.")
-    columns = [sqlalchemy.column(found["name"], found["type"]) for found in inspector.get_columns(table)]
-    names = [column.name for column in columns]
-    missing = [name for name in COLUMNS.get(table, ()) if name not in names]
+    columns = {column["name"]: column["type"] for column in inspector.get_columns(table)}
+    missing = [name for name in NEEDED_COLUMNS.get(table, ()) if name not in columns]
     if missing:
-        raise UserError(f"the table {table} has no column {', '.join(missing)}: add it, or mend its name.")
+        raise UserError(f"the table {table} has no column {', '.join(missing)}: add it, or correct its name.")
     return columns
 
 
-def stream_rows(connection: sqlalchemy.Connection, query: sqlalchemy.Select) -> Iterator[list[tuple]]:
-    """Yield the query's rows in chunks of CHUNK_ROWS, from a cursor that stays on the server.
+def postgresql_json(name: str, column_type: sqlalchemy.types.TypeEngine) -> sqlalchemy.ColumnElement:
+    """The JSON text of a column's value: ids and numeric as text, bytes as hexadecimal, the rest as `to_json` has it.
 
-    The driver's own cursor gives plain tuples, in less than half the time of SQLAlchemy's rows.
+    `to_json` writes times in ISO 8601, and what JSON has no type for in PostgreSQL's own text form.
     """
-    statement = str(query.compile(dialect=connection.dialect))
-    if connection.dialect.supports_server_side_cursors:
-        cursor = connection.connection.cursor("download")
-        psycopg2.extensions.register_type(TIME_TYPES, cursor)
-        statement = statement.replace("%%", "%")  # SQLAlchemy doubles them for a driver that is given parameters
-    else:
-        cursor = connection.connection.cursor()
-    try:
-        cursor.execute(statement)
-        while rows := cursor.fetchmany(CHUNK_ROWS):
-            yield rows
-    except BaseException:
-        connection.invalidate()  # it may be broken: nothing more is to be said through it
-        raise
+    value: sqlalchemy.ColumnElement = sqlalchemy.column(name)
+    exact = isinstance(column_type, sqlalchemy.Numeric) and not isinstance(column_type, sqlalchemy.Float)
+    if exact or name in ID_COLUMNS:
+        value = cast(value, Text)
+    elif isinstance(column_type, sqlalchemy.LargeBinary):
+        value = func.encode(value, "hex")
+    return func.coalesce(cast(func.to_json(value), Text), "null")
 
 
-def iso_time(text: Any) -> Any:
-    """A database's time, such as `2022-02-26 10:30:00+00`, in ISO 8601 form; what is no such text stays as it is."""
-    if not isinstance(text, str):
-        return text
-    text = DATABASE_TIME.sub(r"\1T\2", text)
-    return f"{text}:00" if text.endswith("+00") else text
+def sqlite_json(name: str, column_type: sqlalchemy.types.TypeEngine) -> sqlalchemy.ColumnElement:
+    """The JSON text of a column's value: ids as text, times in ISO 8601, bytes as hexadecimal, infinity as text."""
+    value: sqlalchemy.ColumnElement = sqlalchemy.column(name)
+    if name in ID_COLUMNS:
+        value = cast(value, Text)
+    elif isinstance(column_type, sqlalchemy.DateTime):  # SQLite keeps it as text: 2022-02-26 10:30:00.000000
+        iso = func.replace(func.replace(value, " ", "T"), ".000000", "")
+        value = case((value.like("____-__-__ __:__:__%"), iso), else_=value)
+    number = case((func.abs(value) < math.inf, func.quote(value)), else_=func.json_quote(cast(value, Text)))
+    by_type = {"blob": func.json_quote(func.lower(func.hex(value))), "real": number}
+    return case(by_type, value=func.typeof(value), else_=func.json_quote(value))
 
 
-def encode_value(value: Any) -> str:
-    """One value of a row as JSON: NaN and infinity as null, bytes as hexadecimal text, other types as their text."""
-    if isinstance(value, str):
-        return encode_basestring(value)
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "null"
-    if type(value) is int:  # true and false are ints too
-        return str(value)
-    if isinstance(value, (bool, float, list, dict)):
-        with contextlib.suppress(ValueError):  # a NaN inside
-            return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return encode_basestring(bytes(value).hex())
-    return encode_basestring(str(value))
-
-
-def encode_column(values: Sequence[Any], column: sqlalchemy.ColumnClause) -> list[str]:
-    """The values of one column as JSON. Ids become text, whatever their type; times become ISO 8601."""
-    if column.name in ID_COLUMNS:
-        values = [value if value is None else str(value) for value in values]
-    elif isinstance(column.type, sqlalchemy.DateTime):
-        values = [iso_time(value) for value in values]
-    try:
-        return [encode_basestring(value) for value in values]  # nearly every column is of texts alone
-    except TypeError:
-        return [encode_value(value) for value in values]
-
-
-def encode_rows(rows: Sequence[tuple], columns: Sequence[sqlalchemy.ColumnClause]) -> str:
-    """Rows as JSON records, joined by commas."""
-    names = [json.dumps(column.name, ensure_ascii=False).replace("%", "%%") for column in columns]
-    record = "{" + ", ".join(f"{name}: %s" for name in names) + "}"
-    encoded = [encode_column(values, column) for values, column in zip(zip(*rows, strict=True), columns, strict=True)]
-    return ",\n".join([record % values for values in zip(*encoded, strict=True)])
+def json_records(connection: sqlalchemy.Connection, table: str) -> sqlalchemy.Select:
+    """A query for the rows of `table`, each as the text of one JSON object, which the database makes."""
+    as_json = {"postgresql": postgresql_json, "sqlite": sqlite_json}[connection.dialect.name]
+    members = [
+        literal(f"{json.dumps(name, ensure_ascii=False)}: ").concat(as_json(name, column_type))
+        for name, column_type in table_columns(connection, table).items()
+    ]
+    record = functools.reduce(lambda text, member: text.concat(", ").concat(member), members)
+    return sqlalchemy.select(literal("{").concat(record).concat("}")).select_from(sqlalchemy.table(table))
 
 
 def download_table(engine: sqlalchemy.Engine, table: str, path: Path) -> int:
     """Write `table` to `path` as a JSON list of records, whole or not at all, and return the number of rows.
 
-    The memory it takes does not grow with the table.
+    Rows come through a cursor on the server, so that the memory needed does not grow with the table.
     """
-    columns = table_columns(engine, table)
-    source = sqlalchemy.table(table, *(sqlalchemy.column(column.name) for column in columns))
-    count = sqlalchemy.select(sqlalchemy.func.count()).select_from(source)
     rows = 0
-    with write_whole(path) as partial, engine.connect() as connection:
-        total = connection.execute(count).scalar_one()
-        with open(partial, "w", encoding="utf-8") as file, progress_bar(total, table) as advance:
+    with (
+        write_whole(path) as partial,
+        open(partial, "w", encoding="utf-8") as file,
+        progress_bar(None, table) as advance,
+        engine.connect() as connection,
+    ):
+        try:
+            result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(json_records(connection, table))
             file.write("[")
-            for chunk in stream_rows(connection, sqlalchemy.select(source)):
-                file.write(",\n" if rows else "\n")
-                file.write(encode_rows(chunk, columns))
-                rows += len(chunk)
-                advance(len(chunk))
+            for records in result.scalars().partitions():
+                file.write((",\n" if rows else "\n") + ",\n".join(records))
+                rows += len(records)
+                advance(len(records))
             file.write("\n]\n")
+        except BaseException:
+            connection.invalidate()  # closed without a rollback, which would wait for a server that does not answer
+            raise
     return rows
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """What earlier runs wrote of each table; nothing when there is no report, or none that can be read."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        tables = json.loads(path.read_text(encoding="utf-8")).get("tables", {})
-        return tables if isinstance(tables, dict) else {}
-    return {}
-
-
-def is_there(path: Path, entry: Any, source: dict[str, Any]) -> bool:
-    """Whether `path` is the whole file that `entry` of the report tells of, from the same source."""
-    known = isinstance(entry, dict) and entry.get("source") == source
-    return known and path.is_file() and path.stat().st_size == entry.get("bytes")
-
-
-def main() -> None:
-    parser = argument_parser("Download the marketplace's tables from its database.")
-    parser.add_argument("--credentials", type=Path, metavar="FILE", help="YAML file with the database's keys")
-    parser.add_argument("--tables", nargs="+", type=table_name, default=["products", "images"], metavar="TABLE")
-    parser.add_argument("--force", action="store_true", help="download again what is already there")
-    parser.add_argument("--timeout", type=float, default=60, metavar="SECONDS", help="longest wait for the database")
-    arguments = parser.parse_args()
-    if not 1 <= arguments.timeout <= 86400:
-        parser.error("--timeout is a number of seconds from 1 to 86400")
-
-    folder = DataFolder(arguments.data_dir)
-    source = find_source(folder, arguments.credentials)
-    print(f"source: {source.place} (from {source.found_in})", flush=True)
-    engine = make_engine(source, arguments.timeout)
+def download_tables(folder: DataFolder, source: Source, tables: list[str], timeout: float, force: bool) -> None:
+    """Download the tables that an earlier run has not downloaded from the same source; update the report after each."""
+    engine = make_engine(source, timeout)
     report_path = folder.report("download")
-    entries = read_report(report_path)
-    report = {"source": source.identity, "downloaded": [], "skipped": [], "tables": entries}
-
-    for table in dict.fromkeys(arguments.tables):
+    entries = read_json(report_path, "download_products_table.py")["tables"] if report_path.exists() else {}
+    report: dict[str, Any] = {"source": source.identity, "downloaded": [], "skipped": [], "tables": entries}
+    for table in dict.fromkeys(tables):
         path = folder.path / f"{table}_table.json"
         identity = source.identity | {"table": table}
-        if not arguments.force and is_there(path, entries.get(table), identity):
+        same = entries.get(table, {}).get("source") == identity
+        if same and path.is_file() and path.stat().st_size == entries[table]["bytes"] and not force:
             print(f"{table}: already in {path}, skipped (--force downloads it again)")
             report["skipped"].append(table)
         else:
@@ -193,16 +136,26 @@ def main() -> None:
                 rows = download_table(engine, table, path)
             except DATABASE_ERRORS as error:
                 raise explain(error, source) from None
-            seconds = perf_counter() - start
+            seconds = round(perf_counter() - start, 3)
             print(f"{table}: {rows:,} rows in {seconds:.1f} s -> {path}")
-            entries[table] = {
-                "source": identity,
-                "rows": rows,
-                "bytes": path.stat().st_size,
-                "seconds": round(seconds, 3),
-            }
+            entries[table] = {"source": identity, "rows": rows, "bytes": path.stat().st_size, "seconds": seconds}
             report["downloaded"].append(table)
         write_json(report_path, report)
+
+
+def main() -> None:
+    parser = argument_parser(__doc__.splitlines()[0])
+    parser.add_argument("--credentials", type=Path, metavar="FILE", help="YAML file with the database's keys")
+    parser.add_argument("--tables", nargs="+", type=table_name, default=["products", "images"], metavar="TABLE")
+    parser.add_argument("--force", action="store_true", help="download again what is already there")
+    parser.add_argument("--timeout", type=float, default=60, metavar="SECONDS", help="longest wait for the database")
+    arguments = parser.parse_args()
+    if not 1 <= arguments.timeout <= 86400:
+        parser.error("--timeout is a number of seconds from 1 to 86400")
+    folder = DataFolder(arguments.data_dir)
+    source = find_source(folder, arguments.credentials)
+    print(f"source: {source.place} (from {source.found_in})", flush=True)
+    download_tables(folder, source, arguments.tables, arguments.timeout, arguments.force)
 
 
 if __name__ == "__main__":

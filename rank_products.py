@@ -1,23 +1,18 @@
 """The listings that suit a query: a text, a photo, a listing, or several of them together.
 
 Reads products_table_clean.json, images_table.json, clean_images_<size>/ and checkpoints/ of a data folder; writes
-index/product_index.npz there, once, and again whenever one of those has changed. Prints a table, or JSON, and writes
-a gallery page where one is asked for.
+index/product_index.npz there when it is missing or one of those has changed. Prints a table or JSON, and writes a page
+with photos with --gallery.
 
     python rank_products.py --data-dir data/sample --text "oak bookcase" --near "Reading, Berkshire" --within 50
     python rank_products.py --data-dir data/sample --product ID --gallery ranking.html
 """
 
-# ruff: noqa: E402 (the time of the whole command includes that of the imports)
-import time
-
-START = time.perf_counter()
-
 import argparse
 import json
-import math
 import shutil
 import sys
+import time
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,39 +21,26 @@ from typing import Any
 import numpy as np
 
 from marketplace.command_line import argument_parser, positive_int, run
-from marketplace.data_folder import DataFolder, UserError, check_data_folder, read_json
-from marketplace.dataset import load_query_photo
+from marketplace.data_folder import DataFolder, UserError, check_data_folder, read_json, write_whole
 from marketplace.gazetteer import Gazetteer, distance_km
-from ranking.gallery import gallery_page, photo_data_url, photo_paths, write_gallery
-from ranking.index import ProductIndex, SearchResult
-from ranking.index_builder import open_index, query_vector
+from ranking.gallery import gallery_page, photo_paths
+from ranking.index import ProductIndex, SearchResult, index_path, load_index, unit_rows
 
 
-def positive_number(text: str) -> float:
-    """Argument type: a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
-
-
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argument_parser("Rank the listings by how well they suit a text, a photo, a listing, or all of them.")
     query = parser.add_argument_group("query (at least one)")
-    query.add_argument("--text", help="what is looked for, in words")
+    query.add_argument("--text", help="a description of the product")
     query.add_argument("--image", type=Path, metavar="FILE", help="a photo of it")
-    query.add_argument("--product", metavar="ID", help="a listing that it is like")
-    parser.add_argument("--top", type=positive_int, default=10, metavar="N", help="how many listings")
+    query.add_argument("--product", metavar="ID", help="a similar listing")
+    parser.add_argument("--top", type=positive_int, default=10, metavar="N", help="number of listings")
     parser.add_argument("--category", help="only this main category, or this path down to a leaf")
-    parser.add_argument("--max-price", type=positive_number, metavar="POUNDS", help="only up to this price")
-    parser.add_argument("--near", metavar='"Town, County"', help="the place that distances are counted from")
-    parser.add_argument("--within", type=positive_number, metavar="KM", help="only so far from --near")
+    parser.add_argument("--max-price", type=float, metavar="POUNDS", help="only up to this price")
+    parser.add_argument("--near", metavar='"Town, County"', help="print the distance from this place")
+    parser.add_argument("--within", type=float, metavar="KM", help="only within this distance of --near")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--gallery", type=Path, metavar="FILE.html", help="write a page with photos, too")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("--gallery", type=Path, metavar="FILE.html", help="also write a page with photos")
+    chosen = parser.parse_args()
     if chosen.text is None and chosen.image is None and chosen.product is None:
         parser.error("give --text, --image or --product")
     if chosen.within is not None and chosen.near is None:
@@ -68,22 +50,53 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return chosen
 
 
+def note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def open_index(folder: DataFolder) -> ProductIndex:
+    """The index of a data folder; it is built first where it is missing, damaged or stale."""
+    start = time.perf_counter()
+    try:
+        index = load_index(folder)
+        note(f"index of {len(index):,} listings loaded in {time.perf_counter() - start:.2f} s.")
+    except ValueError as reason:
+        from ranking.features import build_index  # loads torch, which takes seconds
+
+        index = build_index(folder)
+        index.save(index_path(folder))
+        note(f"index of {len(index):,} listings built in {time.perf_counter() - start:.1f} s because {reason}.")
+    return index
+
+
+def listing_row(folder: DataFolder, index: ProductIndex, listing_id: str) -> int:
+    """Row of a listing, or of the one that was kept when it was dropped as a duplicate; raises UserError."""
+    ids = index.listings["id"]
+    if listing_id in ids:
+        return ids.index(listing_id)
+    kept_id = read_json(folder.duplicates, "clean_tabular_data.py").get(listing_id)
+    if kept_id not in ids:
+        raise UserError(f"no listing has the id {listing_id!r}: take one from products_table_clean.json.")
+    note(f"the listing {listing_id} is a duplicate of {kept_id}, which is used instead.")
+    return ids.index(kept_id)
+
+
 def distances_from(index: ProductIndex, near: str) -> np.ndarray:
     """Kilometres (N,) of every listing from a place; raises UserError when the place is unknown."""
     place = Gazetteer(index.listings["location"]).locate(near)
     if place is None:
         raise UserError(f"--near: no place is known as {near!r}: write it as in a listing, e.g. 'Reading, Berkshire'.")
-    return distance_km(place.latitude, place.longitude, index.column("latitude"), index.column("longitude"))
+    latitudes, longitudes = np.array(index.listings["latitude"]), np.array(index.listings["longitude"])
+    return distance_km(place.latitude, place.longitude, latitudes, longitudes)
 
 
 def in_category(index: ProductIndex, category: str) -> np.ndarray:
-    """Which listings (N,) are in a main category or below a path; capitals do not matter.
+    """Mask (N,) of the listings in a main category or below a path, regardless of case.
 
     Raises UserError, which lists the main categories, when there is none.
     """
     wanted = " / ".join(part.strip() for part in category.split(" / ")).casefold()
-    paths = [path.casefold() for path in index.listings["category"]]
-    mask = np.array([path == wanted or path.startswith(wanted + " / ") for path in paths], bool)
+    mask = np.array([f"{path} / ".casefold().startswith(f"{wanted} / ") for path in index.listings["category"]])
     if not mask.any():
         names = "; ".join(sorted(set(index.listings["main_category"])))
         raise UserError(f"--category: no listing is in {category!r}: choose one of {names}, or a path below one.")
@@ -91,19 +104,31 @@ def in_category(index: ProductIndex, category: str) -> np.ndarray:
 
 
 def allowed_listings(index: ProductIndex, chosen: argparse.Namespace, distances: np.ndarray | None) -> np.ndarray:
-    """Which listings (N,) meet the filters of the command line."""
+    """Mask (N,) of the listings that meet the filters of the command line."""
     mask = np.ones(len(index), bool)
     if chosen.category is not None:
         mask &= in_category(index, chosen.category)
     if chosen.max_price is not None:
-        mask &= index.column("price") <= chosen.max_price
-    if chosen.within is not None:
+        mask &= np.array(index.listings["price"]) <= chosen.max_price
+    if chosen.within is not None and distances is not None:
         mask &= distances <= chosen.within
     return mask
 
 
+def query_vector(chosen: argparse.Namespace, folder: DataFolder, index: ProductIndex, row: int | None) -> np.ndarray:
+    """Unit vector (D,) of the query: the sum of that of text and photo and that of the listing."""
+    vectors = [] if row is None else [index.vectors[row]]
+    if chosen.text is not None or chosen.image is not None:
+        from marketplace.dataset import load_query_photo
+        from ranking.features import text_and_photo_vector  # loads torch, which takes seconds
+
+        pixels = None if chosen.image is None else load_query_photo(chosen.image, index.metadata["image_size"])
+        vectors.append(text_and_photo_vector(folder, index, chosen.text, pixels))
+    return unit_rows(np.sum(vectors, axis=0, keepdims=True))[0]
+
+
 def result_records(index: ProductIndex, found: SearchResult, distances: np.ndarray | None) -> list[dict[str, Any]]:
-    """What is printed of each listing found, best first; `distance_km` only where a place was given."""
+    """What is printed of each listing found, best first; `distance_km` only with --near."""
     records = []
     for rank, (row, score) in enumerate(zip(found.rows, found.scores, strict=True), start=1):
         record = {"rank": rank, "id": index.listings["id"][row], "score": round(score, 4)}
@@ -115,125 +140,86 @@ def result_records(index: ProductIndex, found: SearchResult, distances: np.ndarr
     return records
 
 
-def cell(text: str, width: int) -> str:
-    """A text on exactly `width` columns of a terminal: wide characters take two, what does not print takes none."""
-    text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    columns = [
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
-    ]
-    if sum(columns) > width:
-        kept = 0
-        while kept < len(text) and sum(columns[: kept + 1]) <= width - 1:
-            kept += 1
-        text, columns = text[:kept] + "…", [*columns[:kept], 1]
-    return text + " " * (width - sum(columns))
-
-
-def table_lines(results: Sequence[dict[str, Any]], width: int) -> list[str]:
-    """The results as lines of at most `width` columns (at least 80); the name gets what the others leave."""
-    with_distance = any("distance_km" in result for result in results)
-    width = max(80, width)
-    category_width, place_width = (18, 14) if width < 100 else (26, 22)
-    name_width = width - 1 - (4 + 7 + category_width + 11 + place_width + 2) - (9 if with_distance else 0)
-    heads = [cell("#", 3), " score", cell("name", name_width), cell("category", category_width), f"{'price':>10}"]
-    lines = [" ".join([*heads, cell("place", place_width)]) + (f"{'distance':>9}" if with_distance else "")]
+def table(results: Sequence[dict[str, Any]], width: int) -> str:
+    """The results as lines of at most `width` columns of a terminal."""
+    with_distance = "distance_km" in results[0]
+    category_width, place_width = (24, 20) if width >= 100 else (18, 14)
+    heads = f"{'category':<{category_width}} {'place':<{place_width}} {'distance ' if with_distance else ''}name"
+    lines = [f"  #  score      price {heads}"]
     for result in results:
-        cells = [
-            f"{result['rank']:>3}",
-            f"{result['score']:>6.3f}",
-            cell(result["product_name"], name_width),
-            cell(result["main_category"], category_width),
-            f"{'£' + format(result['price'], ',.2f'):>10}",
-            cell(result["location"], place_width),
-        ]
-        distance = f"{result['distance_km']:>6.0f} km" if with_distance else ""
-        lines.append((" ".join(cells) + distance).rstrip())
-    return lines
+        price = f"£{result['price']:,.2f}"
+        distance = f"{result['distance_km']:>5.0f} km " if with_distance else ""
+        lines.append(
+            f"{result['rank']:>3} {result['score']:>6.3f} {price:>10} "
+            f"{result['main_category']:<{category_width}.{category_width}} "
+            f"{result['location']:<{place_width}.{place_width}} {distance}{result['product_name']}"
+        )
+    return "\n".join(fitted(line, width) for line in lines)
 
 
-def kept_listing(folder: DataFolder, index: ProductIndex, product: str) -> str:
-    """The id of a listing, or that of the listing which was kept when it was left out as its duplicate."""
-    if product in index.row_of:
-        return product
-    kept = read_json(folder.duplicates, "clean_tabular_data.py").get(product, product)
-    if kept != product:
-        print(f"the listing {product} is a duplicate of {kept}, which stands for both.", file=sys.stderr)
-    return kept
+def fitted(line: str, width: int) -> str:
+    """A line without control characters, cut to `width` columns of a terminal; wide characters take two of them."""
+    line = "".join(character if character.isprintable() else " " for character in line)
+    ends = np.cumsum([2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line])
+    return line[: np.searchsorted(ends, width, side="right")]
 
 
-def gallery_of(
-    chosen: argparse.Namespace,
-    folder: DataFolder,
-    index: ProductIndex,
-    found: SearchResult,
-    results: list[dict[str, Any]],
-) -> str:
-    """The gallery page of a ranking."""
-    size = index.about["image_size"]
+def write_gallery(
+    chosen: argparse.Namespace, folder: DataFolder, index: ProductIndex, row: int | None, found: SearchResult, results
+) -> None:
+    """Write the page with the photos of the query and of the results, whole or not at all."""
+    size = index.metadata["image_size"]
+    photos = [photo_paths(folder, index.listings["photos"][found_row], size) for found_row in found.rows]
+    query_photos = [] if row is None else photo_paths(folder, index.listings["photos"][row], size)
+    if chosen.image is not None:
+        query_photos = [chosen.image]
+    page = gallery_page(query_description(chosen, index, row), query_photos, results, photos)
+    with write_whole(chosen.gallery) as partial:
+        partial.write_text(page, encoding="utf-8", errors="replace")
+    note(f"page written to {chosen.gallery}.")
 
-    def first_photo(row: int) -> str | None:
-        return photo_data_url(photo_paths(folder, index.listings["photos"][row], size))
 
-    photo = photo_data_url([chosen.image]) if chosen.image else None
-    asked = [chosen.text.strip()] if chosen.text else []
-    if chosen.product:
-        row = index.row(chosen.product)
-        asked.append(f"like “{index.listings['product_name'][row]}”")
-        photo = photo or first_photo(row)
-    if chosen.category:
-        asked.append(f"in {chosen.category}")
-    if chosen.max_price:
-        asked.append(f"up to £{chosen.max_price:,.2f}")
-    if chosen.within:
-        asked.append(f"within {chosen.within:g} km of {chosen.near}")
-    text = "; ".join(asked) or "like the photo"
-    photos = [first_photo(row) for row in found.rows]
-    heading = "1 listing that suits" if len(results) == 1 else f"{len(results)} listings that suit"
-    return gallery_page(heading, text, photo, results, photos)
+def query_description(chosen: argparse.Namespace, index: ProductIndex, row: int | None) -> str:
+    """The query and its filters in one line."""
+    parts = {
+        "{}": chosen.text,
+        "like “{}”": None if row is None else index.listings["product_name"][row],
+        "like {}": chosen.image and chosen.image.name,
+        "in {}": chosen.category,
+        "up to £{:,.2f}": chosen.max_price,
+        "within {}": chosen.within and f"{chosen.within:g} km of {chosen.near}",
+    }
+    return ", ".join(form.format(value) for form, value in parts.items() if value is not None)
 
 
 def main() -> None:
     chosen = parse_arguments()
     if chosen.text is not None and not chosen.text.strip():
-        raise UserError("--text is empty: say in words what is looked for.")
-    if any("\ud800" <= character <= "\udfff" for character in chosen.text or ""):
-        raise UserError("--text holds bytes that are no characters: check the encoding of the terminal.")
-    check_data_folder(chosen.data_dir)
+        raise UserError("--text is empty: describe the product in words.")
     folder = DataFolder(chosen.data_dir)
-    index, notes = open_index(folder)
-    for note in notes:
-        print(note, file=sys.stderr)
-    if chosen.product is not None:
-        chosen.product = kept_listing(folder, index, chosen.product)
-    row = None if chosen.product is None else index.row(chosen.product)
-    pixels = None if chosen.image is None else load_query_photo(chosen.image, index.about["image_size"])
+    check_data_folder(folder.path)
+    index = open_index(folder)
+    row = None if chosen.product is None else listing_row(folder, index, chosen.product)
     distances = None if chosen.near is None else distances_from(index, chosen.near)
     allowed = allowed_listings(index, chosen, distances)
-    query = query_vector(folder, index, chosen.text, pixels, row)
+    query = query_vector(chosen, folder, index, row)
 
-    started = time.perf_counter()
-    found = index.search(query, chosen.top, allowed, left_out=[] if row is None else [row])
-    seconds = time.perf_counter() - started
+    start = time.perf_counter()
+    found = index.search(query, chosen.top, allowed, exclude=row)
+    milliseconds = 1000 * (time.perf_counter() - start)
     results = result_records(index, found, distances)
     if not results:
         raise UserError("no listing meets these filters: allow a higher price, a wider circle or another category.")
     if chosen.gallery is not None:
-        write_gallery(chosen.gallery, gallery_of(chosen, folder, index, found, results))
-        print(f"page written to {chosen.gallery}.", file=sys.stderr)
+        write_gallery(chosen, folder, index, row, found, results)
     if chosen.json:
         print(json.dumps({"results": results}, indent=2, ensure_ascii=False))
     else:
-        print("\n".join(table_lines(results, shutil.get_terminal_size((100, 24)).columns)))
+        print(table(results, shutil.get_terminal_size((100, 24)).columns))
     if len(results) < chosen.top:
-        print(f"only {len(results)} listings can be shown, {chosen.top} were asked for.", file=sys.stderr)
-    copies = f"; {found.collapsed} further copies of listings not shown" if found.collapsed else ""
-    whole = time.perf_counter() - START
-    print(
-        f"searched {int(allowed.sum()):,} of {len(index):,} listings in {seconds * 1000:.0f} ms, "
-        f"whole command {whole:.1f} s{copies}.",
-        file=sys.stderr,
-    )
+        note(f"only {len(results)} of {chosen.top} listings: no more meet the filters.")
+    copies = f"; {found.collapsed} near-duplicates not shown" if found.collapsed else ""
+    note(f"searched {int(allowed.sum()):,} of {len(index):,} listings in {milliseconds:.0f} ms{copies}.")
 
 
 if __name__ == "__main__":

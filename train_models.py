@@ -11,20 +11,23 @@ model of this run, or else from their checkpoints of an earlier one.
 import argparse
 import contextlib
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import distributed
+from torch import distributed, nn
 
-from evaluation.results import formatted, result_rows, rows_table, write_results
+from evaluation.results import result_rows, rows_table, write_results
 from marketplace.command_line import argument_parser, positive_int, run
-from marketplace.data_folder import DataFolder, UserError, check_data_folder
+from marketplace.data_folder import UserError, check_data_folder
 from marketplace.dataset import (
     SPLITS,
+    Photos,
     load_main_categories,
     load_photos,
     load_products,
@@ -32,9 +35,9 @@ from marketplace.dataset import (
     rows_of_split,
 )
 from models import ImageModel, TextModel
-from models.batches import load_texts, product_embeddings
-from models.checkpoints import load_checkpoint
-from models.device import gpu_name, pick_device, process_rank, rank_and_world_size
+from models.batches import Texts, load_texts, product_embeddings
+from models.checkpoints import checkpoint_path, load_checkpoint
+from models.device import gpu_name, pick_device, process_rank
 from models.fusion import photo_outputs, text_outputs
 from models.recipes import (
     IMAGE_RECIPE,
@@ -45,7 +48,7 @@ from models.recipes import (
     train_text_model,
 )
 from models.text_encoder import ENCODER
-from models.training import Recipe
+from models.training import Recipe, TrainingOptions
 from shallow.words import teacher_probabilities
 
 MODELS = ("text", "image", "combined")
@@ -53,100 +56,96 @@ MODELS = ("text", "image", "combined")
 
 def parse_arguments() -> argparse.Namespace:
     parser = argument_parser("Train TextModel, ImageModel and CombinedModel on the listings of a data folder.")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="which networks to train")
+    parser.add_argument("--epochs", type=positive_int, help="of each network, instead of its recipe's")
+    parser.add_argument("--batch-size", type=positive_int, help="of all processes together, instead of the recipe's")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints of an interrupted training")
     parser.add_argument(
-        "--models",
-        nargs="+",
-        choices=MODELS,
-        default=list(MODELS),
-        help="which to train; combined alone takes the other two from earlier checkpoints",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=positive_int,
-        help=f"instead of {TEXT_RECIPE.epochs} of TextModel and {IMAGE_RECIPE.epochs} of ImageModel",
-    )
-    parser.add_argument(
-        "--batch-size", type=positive_int, help=f"of all processes together, instead of {TEXT_RECIPE.batch_size}"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoints")
-    parser.add_argument(
-        "--image-weights", default="auto", help="imagenet, none, auto (imagenet if at hand within 10 s), or a file"
+        "--image-weights", default="auto", help="imagenet, none, auto (imagenet if possible), or a file"
     )
     parser.add_argument("--image-size", type=positive_int, default=64, help="side of the clean photos in pixels")
     parser.add_argument("--seed", type=seed_number, default=7, help="of all random numbers")
+    parser.add_argument("--patience", type=positive_int, help="stop after so many epochs without a better accuracy")
     parser.add_argument(
-        "--patience",
-        type=positive_int,
-        help="end after so many epochs without a better validation accuracy (default: never)",
+        "--checkpoint-seconds", type=float, default=60, help="between checkpoints, at the end of epochs"
     )
-    parser.add_argument(
-        "--checkpoint-seconds", type=float, default=60, help="how often to save, at the end of an epoch"
-    )
-    parser.add_argument("--log-dir", type=Path, help="folder for TensorBoard logs")
     return parser.parse_args()
 
 
 def seed_number(text: str) -> int:
     """Argument type: a seed that every generator takes."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value < 2**32:
+    if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
-    return value
+    return int(text)
 
 
 def with_overrides(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
     """The recipe with the epochs, the batch size and the patience of the command line."""
-    return replace(
-        recipe,
-        epochs=arguments.epochs or recipe.epochs,
-        batch_size=arguments.batch_size or recipe.batch_size,
-        patience=arguments.patience or recipe.patience,
-    )
+    names = ("epochs", "batch_size", "patience")
+    return replace(recipe, **{name: getattr(arguments, name) for name in names if getattr(arguments, name)})
 
 
 @contextlib.contextmanager
 def process_group(device: torch.device):
-    """Join the other processes when torchrun started this one; all but the first are silent."""
+    """Join the other processes when torchrun started this one; only the first prints."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # random states are those of the current device
+        torch.cuda.set_device(device)  # NCCL sends objects through the current device
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        with contextlib.ExitStack() as stack:
-            if process_rank() != 0:
-                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        with open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull if process_rank() else sys.stdout):
             yield
             distributed.barrier()
     finally:
         distributed.destroy_process_group()
 
 
-def load_trained_branch(
-    folder: DataFolder, name: str, categories: list[str], setting: str, value: str | int
-) -> TrainedModel:
-    """A branch out of the best checkpoint of an earlier run; raises UserError when it was trained with another `value`
-    of a `setting` of its inputs."""
-    path = folder.checkpoints / f"{name}_model_best.pt"
-    model = {"text": TextModel, "image": ImageModel}[name](len(categories))
+def load_trained_branch(path: Path, model: nn.Module, categories: list[str], **inputs: Any) -> TrainedModel:
+    """A branch from the best checkpoint of an earlier run; raises UserError when its settings of `inputs` differ."""
     checkpoint = load_checkpoint(path, model, categories)
     configuration = checkpoint["configuration"]
-    if configuration[setting] != value:
-        raise UserError(
-            f"{path} was trained with {setting.replace('_', ' ')} {configuration[setting]}, not {value}: "
-            + ("give it with --image-size." if name == "image" else "train it again with --models text combined.")
-        )
-    print(f"{name} model: from {path.name}, validation accuracy {checkpoint['validation']['accuracy']:.1%}.")
-    return TrainedModel(model, [], configuration["encoder" if name == "text" else "image_weights"], 0.0)
+    for setting, value in inputs.items():
+        if configuration[setting] != value:
+            found = f"{setting.replace('_', ' ')} {configuration[setting]}"
+            raise UserError(f"{path} was trained with {found}, not {value}: give the same value, or train it again.")
+    print(f"{path.name}: validation accuracy {checkpoint['validation']['accuracy']:.1%}.")
+    return TrainedModel(model, checkpoint.get("history", []), configuration.get("image_weights", ENCODER))
+
+
+def train_text(
+    arguments: argparse.Namespace, products: pd.DataFrame, texts: Texts, categories: list[str], options: TrainingOptions
+) -> tuple[TrainedModel, list[dict]]:
+    """TextModel and its result rows."""
+    print("TextModel")
+    teacher = teacher_probabilities(products, product_embeddings(texts, len(products)))
+    recipe = with_overrides(TEXT_RECIPE, arguments)
+    text = train_text_model(products, texts, categories, teacher=teacher, recipe=recipe, options=options)
+    logits = text_outputs(text.model, texts, options.device)
+    return text, network_rows("TextModel", logits, products, text.seconds, options.seed)
+
+
+def train_image(
+    arguments: argparse.Namespace,
+    products: pd.DataFrame,
+    photos: Photos,
+    categories: list[str],
+    options: TrainingOptions,
+) -> tuple[TrainedModel, list[dict]]:
+    """ImageModel and its result rows."""
+    print("ImageModel")
+    recipe, weights = with_overrides(IMAGE_RECIPE, arguments), arguments.image_weights
+    image = train_image_model(products, photos, categories, image_weights=weights, recipe=recipe, options=options)
+    photo_logits = photo_outputs(image.model, photos, options.device)
+    logits = mean_per_product(photo_logits, photos.product_rows, len(products))
+    name = f"ImageModel ({image.initialisation}), per product"
+    return image, network_rows(name, logits, products, image.seconds, options.seed)
 
 
 def network_rows(model: str, logits: np.ndarray, products: pd.DataFrame, seconds: float, seed: int) -> list[dict]:
-    """Accuracy and macro-F1 of one model by product; rows of NaN in `logits` (N, C) are products it cannot judge, which
-    count with the mean of the validation split, as in CombinedModel."""
+    """Accuracy and macro-F1 of one network per product; products without an input have rows of NaN in `logits` (N, C)
+    and get the mean of the validation split, as in CombinedModel."""
     mean = np.nanmean(logits[rows_of_split(products, "validation")], axis=0)
     predictions = np.where(np.isnan(logits), mean, logits).argmax(axis=1)
     rows = result_rows(model, products, predictions, seconds, seed=seed)
@@ -155,94 +154,48 @@ def network_rows(model: str, logits: np.ndarray, products: pd.DataFrame, seconds
     return rows
 
 
-def train(arguments: argparse.Namespace, device: torch.device) -> None:
-    folder = DataFolder(arguments.data_dir)
-    products = load_products(arguments.data_dir)
-    categories = load_main_categories(arguments.data_dir)
-    wanted = set(arguments.models)
-    options = {
+def write_rows(arguments: argparse.Namespace, products: pd.DataFrame, rows: list[dict], device: torch.device) -> None:
+    """Write the results file and print the rows."""
+    parameters = {name: value for name, value in vars(arguments).items() if name != "data_dir"}
+    results = {
         "seed": arguments.seed,
-        "device": device,
-        "data_dir": arguments.data_dir,
-        "resume": arguments.resume,
-        "checkpoint_seconds": arguments.checkpoint_seconds,
+        "split_sizes": {split: len(rows_of_split(products, split)) for split in SPLITS},
+        "parameters": parameters,
+        "rows": rows,
     }
+    write_results(arguments.data_dir, "train_models", results, gpu_name(device))
+    print(rows_table(rows).to_string(index=False))
+
+
+def train(arguments: argparse.Namespace, device: torch.device) -> None:
+    data_dir, models = arguments.data_dir, set(arguments.models)
+    options = TrainingOptions(arguments.seed, device, data_dir, arguments.resume, arguments.checkpoint_seconds)
+    products, categories = load_products(data_dir), load_main_categories(data_dir)
     print(f"{len(products):,} listings in {len(categories)} categories; training on {device.type}.")
-    rows = []
-    text = image = None
-    for recipe in (with_overrides(TEXT_RECIPE, arguments), with_overrides(IMAGE_RECIPE, arguments)):
-        if recipe.batch_size % rank_and_world_size()[1]:
-            raise UserError(
-                f"batches of {recipe.batch_size} cannot be shared equally by {rank_and_world_size()[1]} processes: "
-                "give a --batch-size that can."
-            )
-    if wanted & {"image", "combined"}:
-        photos = load_photos(arguments.data_dir, products, arguments.image_size)
+    if models & {"image", "combined"}:
+        photos = load_photos(data_dir, products, arguments.image_size)
         print(f"{len(photos):,} photos of {arguments.image_size} pixels.")
-    if wanted & {"text", "combined"}:
-        texts = load_texts(arguments.data_dir, products, device=device)
-    if "text" in wanted:
-        print("TextModel")
-        log_dir = arguments.log_dir and arguments.log_dir / "text"
-        text = train_text_model(
-            products,
-            texts,
-            categories,
-            teacher=teacher_probabilities(products, product_embeddings(texts, len(products))),
-            recipe=with_overrides(TEXT_RECIPE, arguments),
-            log_dir=log_dir,
-            **options,
-        )
-        rows += network_rows(
-            "TextModel", text_outputs(text.model, texts, device), products, text.seconds, arguments.seed
-        )
-    if "image" in wanted:
-        print("ImageModel")
-        image = train_image_model(
-            products,
-            photos,
-            categories,
-            image_weights=arguments.image_weights,
-            recipe=with_overrides(IMAGE_RECIPE, arguments),
-            log_dir=arguments.log_dir and arguments.log_dir / "image",
-            **options,
-        )
-        logits = mean_per_product(photo_outputs(image.model, photos, device), photos.product_rows, len(products))
-        rows += network_rows(f"ImageModel ({image.weights} weights)", logits, products, image.seconds, arguments.seed)
-    if "combined" in wanted:
+    if models & {"text", "combined"}:
+        texts = load_texts(data_dir, products, device=device)
+    rows = []
+    if "text" in models:
+        text, text_rows = train_text(arguments, products, texts, categories, options)
+        rows += text_rows
+    elif "combined" in models:
+        path = checkpoint_path(data_dir, "text")
+        text = load_trained_branch(path, TextModel(len(categories)), categories, encoder=ENCODER)
+    if "image" in models:
+        image, image_rows = train_image(arguments, products, photos, categories, options)
+        rows += image_rows
+    elif "combined" in models:
+        path, size = checkpoint_path(data_dir, "image"), arguments.image_size
+        image = load_trained_branch(path, ImageModel(len(categories)), categories, image_size=size)
+    if "combined" in models and process_rank() == 0:
         print("CombinedModel")
-        text = text or load_trained_branch(folder, "text", categories, "encoder", ENCODER)
-        image = image or load_trained_branch(folder, "image", categories, "image_size", arguments.image_size)
-        if process_rank() == 0:
-            combined = train_combined_model(
-                products,
-                texts,
-                photos,
-                categories,
-                text,
-                image,
-                seed=arguments.seed,
-                device=device,
-                data_dir=arguments.data_dir,
-            )
-            rows += network_rows("CombinedModel", combined.logits, products, combined.seconds, arguments.seed)
+        combined = train_combined_model(products, texts, photos, categories, text, image, options)
+        rows += network_rows("CombinedModel", combined.logits, products, combined.seconds, options.seed)
     if process_rank() == 0 and rows:
-        write_results(
-            arguments.data_dir,
-            "train_models",
-            {
-                "seed": arguments.seed,
-                "split_sizes": {split: len(rows_of_split(products, split)) for split in SPLITS},
-                "parameters": {
-                    name: str(value) if isinstance(value, Path) else value
-                    for name, value in vars(arguments).items()
-                    if name not in ("data_dir", "log_dir")
-                },
-                "rows": rows,
-            },
-            gpu_name(device),
-        )
-        print(rows_table(rows).map(formatted).to_string(index=False))
+        write_rows(arguments, products, rows, device)
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
 Makes its own photos in a temporary folder, and measures both ways in turn, several times, in this one process:
 
-    python -m benchmarks.clean_images [--repeats 3] [--workers N]
+    python -m benchmarks.clean_images [--repeats 3] [--workers N] [--save]
 
-Prints photos per second at 64 pixels with the ratio of the medians, the seconds of two whole processes on a mixed
+Prints photos per second at 64 pixels with the ratio of the medians, the same of two whole processes on a mixed
 folder, the seconds to skip 100,000 clean photos, the memory at 1,000 and 10,000 photos, and how much the photos differ.
 """
 
@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from benchmarks.saving import add_save_option, comparison, save_rows
 from benchmarks.straightforward_photos import SIZE, on_black, straightforward
 from clean_images import clean_folder
 from marketplace.data_folder import DataFolder
@@ -90,7 +91,8 @@ HEADER = """\
 |---|---|---|---|---|---|"""
 
 
-def row(name: str, count: int, costs: list[tuple[Cost, Cost]]) -> None:
+def row(name: str, count: int, costs: list[tuple[Cost, Cost]]) -> dict:
+    """Print a row of photos a second, and return it for the results file."""
     ratios = [theirs.clock / our.clock for theirs, our in costs]
     slow, fast = (statistics.median(pair[way].clock for pair in costs) for way in (0, 1))
     heavy, light = (statistics.median(pair[way].processor for pair in costs) for way in (0, 1))
@@ -99,6 +101,7 @@ def row(name: str, count: int, costs: list[tuple[Cost, Cost]]) -> None:
         f"| {min(ratios):.1f} to {max(ratios):.1f} | {1000 * heavy / count:.2f}, {1000 * light / count:.2f} |",
         flush=True,
     )
+    return comparison(f"{name}, photos a second", count / fast, count / slow, slow / fast)
 
 
 def largest_difference(images: Path, outputs: Path) -> float:
@@ -109,9 +112,9 @@ def largest_difference(images: Path, outputs: Path) -> float:
     )
 
 
-def bench_rates(folder: Path, repeats: int, workers: int) -> list[float]:
-    """Prints a row for each kind of photo; returns how much the two ways' photos differ."""
-    differences = []
+def bench_rates(folder: Path, repeats: int, workers: int) -> list[dict]:
+    """A row for each kind of photo, and one of how much the photos of the two ways differ."""
+    rows, differences = [], []
     print(HEADER)
     for name, width, height, noise, distinct, count in (
         ("512 x 384", 512, 384, 3, 20, 600),
@@ -128,13 +131,14 @@ def bench_rates(folder: Path, repeats: int, workers: int) -> list[float]:
             folder / "out",
             repeats,
         )
-        row(f"{name}, {kilobytes:,.0f} kB each", count, costs)
+        rows.append(row(f"{name}, {kilobytes:,.0f} kB each", count, costs))
         ours(images, folder, workers)
         differences.append(largest_difference(images, DataFolder(folder).clean_images(SIZE)))
-    return differences
+    print(f"largest mean absolute difference of a photo: {max(differences):.2f} of 255")
+    return [*rows, comparison("largest mean absolute difference of a photo, of 255", max(differences))]
 
 
-def bench_processes(folder: Path, repeats: int, workers: int) -> None:
+def bench_processes(folder: Path, repeats: int, workers: int) -> list[dict]:
     images = folder / "mixed"
     fill(images, "small", [photo(512, 384, 3, seed) for seed in range(20)], 1200)
     fill(images, "large", [photo(4000, 3000, 1, seed) for seed in range(4)], 40)
@@ -148,12 +152,10 @@ def bench_processes(folder: Path, repeats: int, workers: int) -> None:
         folder / "out",
         repeats,
     )
-    row("1,200 of 512 x 384 and 40 of 4000 x 3000, whole process", 1240, costs)
-    slow, fast = (statistics.median(pair[way].clock for pair in costs) for way in (0, 1))
-    print(f"\nthe last row in seconds: {slow:.1f} and {fast:.1f}")
+    return [row("1,200 of 512 x 384 and 40 of 4000 x 3000, whole process", 1240, costs)]
 
 
-def bench_skipping(folder: Path, count: int = 100_000) -> None:
+def bench_skipping(folder: Path, count: int = 100_000) -> list[dict]:
     images, data = folder / "many", folder / "skip"
     fill(images, "", [photo(64, 48, 3, 0)], 1)
     ours(images, data, 1)
@@ -172,14 +174,17 @@ def bench_skipping(folder: Path, count: int = 100_000) -> None:
         manifest["photos"][name] = [name, *entry[1:]]
     (outputs / "manifest.json").write_text(json.dumps(manifest))
     start = time.perf_counter()
-    command = [sys.executable, ROOT / "clean_images.py", "--data-dir", data, "--images", images]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, "clean_images.py", "--data-dir", str(data), "--images", str(images)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     assert f"skipped: {count}" in output, output
-    print(f"skipping {count:,} clean photos, whole process: {time.perf_counter() - start:.1f} s")
+    seconds = time.perf_counter() - start
+    print(f"skipping {count:,} clean photos, whole process: {seconds:.1f} s")
+    return [comparison(f"skipping {count:,} clean photos, whole process, seconds", seconds)]
 
 
-def bench_memory(folder: Path, workers: int) -> None:
+def bench_memory(folder: Path, workers: int) -> list[dict]:
     images = folder / "memory"
+    rows = []
     fill(images, "", [photo(512, 384, 3, 0)], 1)
     # the peak of this process from Linux, for `getrusage` starts at what the process was before it became Python
     code = (
@@ -190,27 +195,31 @@ def bench_memory(folder: Path, workers: int) -> None:
     for count in (1_000, 10_000):
         for number in range(len(list(images.iterdir())), count):
             os.link(images / "00000.jpg", images / f"{number:05}.jpg")
-        options = ["--data-dir", folder / f"memory {count}", "--images", images, "--workers", str(workers)]
+        options = ["--data-dir", str(folder / f"memory {count}"), "--images", str(images), "--workers", str(workers)]
         command = [sys.executable, "-c", code, *options]
         output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
         main, worker = (int(kilobytes) / 1024 for kilobytes in output.splitlines()[-1].split())
         print(f"memory with {count:,} photos: {main:.0f} MB, and {worker:.0f} MB in the largest worker")
+        rows.append(comparison(f"memory of the main process with {count:,} photos, MB", main))
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=default_workers())
+    add_save_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        differences = bench_rates(folder, arguments.repeats, arguments.workers)
-        bench_processes(folder, arguments.repeats, arguments.workers)
-        bench_skipping(folder)
-        bench_memory(folder, arguments.workers)
-    print(f"largest mean absolute difference of a photo: {max(differences):.2f} of 255")
+        rows = bench_rates(folder, arguments.repeats, arguments.workers)
+        rows += bench_processes(folder, arguments.repeats, arguments.workers)
+        rows += bench_skipping(folder)
+        rows += bench_memory(folder, arguments.workers)
     print(f"{arguments.workers} workers, Pillow {Image.__version__}, peak of this process: ", end="")
     print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    if arguments.save:
+        save_rows("clean_images", rows)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Rows per second of downloading and cleaning the products table, and how much faster than a row-by-row first try.
+"""Rows per second of downloading and cleaning the products table, against a straightforward way.
 
 For each size the sample marketplace is made (`make_sample_marketplace.py --no-photos`). Our way and the
-straightforward one run in turn in this process, on the same rows; then the cleaning script runs as a whole process,
-for its seconds and peak memory from start to end. Prints one table.
+straightforward one (the download by pandas, the cleaning row by row) run in turn in this process, on the same rows;
+then the cleaning script runs as a process of its own, for its seconds and peak memory. Prints one table.
 
-    python -m benchmarks.tables [--sizes 10000 100000 1000000] [--rounds 3] [--straightforward-up-to 100000]
+    python -m benchmarks.tables [--sizes 10000 100000 1000000] [--rounds 3] [--straightforward-up-to 100000] [--save]
 """
 
 import argparse
@@ -16,15 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.saving import add_save_option, comparison, save_rows
 from clean_tabular_data import NEEDED_COLUMNS, clean_products
 from download_products_table import download_table
 from marketplace.command_line import positive_int
-from marketplace.data_folder import DataFolder, read_table, write_table
+from marketplace.data_folder import ROOT, DataFolder
 from marketplace.database_source import find_source, make_engine
 from marketplace.gazetteer import place_key, split_location, towns_by_name
 from marketplace.listing_text import (
@@ -35,12 +36,11 @@ from marketplace.listing_text import (
     parse_price,
     split_of,
 )
-
-ROOT = Path(__file__).resolve().parent.parent
+from marketplace.tables import read_table, write_table
 
 
 def download(folder: DataFolder) -> int:
-    """Our download of the sample's database; the number of rows."""
+    """Our download of the sample's products; the number of rows."""
     return download_table(make_engine(find_source(folder, None), timeout=60), "products", folder.products_table)
 
 
@@ -60,13 +60,13 @@ def clean(folder: DataFolder) -> int:
 
 
 def straightforward_clean(folder: DataFolder) -> int:
-    """The same steps row by row: each row's texts, price and town by themselves, copies by what was seen before."""
+    """The same steps row by row, with a search for each row's town through the list of towns."""
     table = pd.read_json(folder.products_table, orient="records", dtype=False)
-    towns = [(key, town) for key, named in towns_by_name().items() for town in named[:1]]
+    towns = [(key, points[0]) for key, points in towns_by_name().items()]
 
-    def find(name: str) -> dict | None:
+    def find(name: str) -> tuple[float, float] | None:
         key = place_key(name)
-        return next((town for other, town in towns if other == key), None)
+        return next((point for other, point in towns if other == key), None)
 
     rows, seen = [], set()
     for _, row in table.sort_values("id").iterrows():
@@ -78,7 +78,7 @@ def straightforward_clean(folder: DataFolder) -> int:
             continue
         seen.add((name, description, row["location"]))
         town, county = split_location(row["location"])
-        place = find(town) or find(county)
+        latitude, longitude = find(town) or find(county) or (math.nan, math.nan)
         rows.append(
             {
                 "id": row["id"],
@@ -89,8 +89,8 @@ def straightforward_clean(folder: DataFolder) -> int:
                 "price": price,
                 "location": row["location"],
                 "county": county,
-                "latitude": place["latitude"] if place else math.nan,
-                "longitude": place["longitude"] if place else math.nan,
+                "latitude": latitude,
+                "longitude": longitude,
                 "split": split_of(normalised_text(description)),
             }
         )
@@ -103,10 +103,10 @@ def straightforward_clean(folder: DataFolder) -> int:
     return len(cleaned)
 
 
-def in_turn(rounds: int, *ways: Callable[[DataFolder], int], folder: DataFolder) -> list[tuple[float, int]]:
-    """Median seconds of processor time of each way, run in turn, and the rows it gave.
+def in_turn(rounds: int, ways: Sequence[Callable[[DataFolder], int]], folder: DataFolder) -> list[tuple[float, int]]:
+    """Median seconds of processor time of each way, run in turn, and the number of rows it returned.
 
-    Each way works on one core, so that on a quiet machine this is the time on the clock, and on a busy one it still is.
+    Each way uses one core, so that processor time is what it would take on a quiet machine.
     """
     seconds: list[list[float]] = [[] for _ in ways]
     rows = [0] * len(ways)
@@ -138,16 +138,12 @@ def whole_process(folder: DataFolder) -> dict[str, float]:
 def measure(folder: DataFolder, size: int, rounds: int, with_straightforward: bool) -> list[dict]:
     """The table's rows for one size."""
     lines = []
-    for step, ours, straightforward in (
-        ("download", download, straightforward_download),
-        ("clean", clean, straightforward_clean),
-    ):
-        ways = (ours, straightforward) if with_straightforward else (ours,)
-        (seconds, rows), *other = in_turn(rounds, *ways, folder=folder)
+    for step, ways in (("download", [download, straightforward_download]), ("clean", [clean, straightforward_clean])):
+        (seconds, rows), *other = in_turn(rounds, ways if with_straightforward else ways[:1], folder)
         line = {"step": step, "rows": size, "rows out": rows, "seconds": seconds, "rows/s": size / seconds}
         for other_seconds, other_rows in other:
             line |= {
-                "row by row: rows/s": size / other_seconds,
+                "straightforward: rows/s": size / other_seconds,
                 "its rows out": other_rows,
                 "ratio": other_seconds / seconds,
             }
@@ -156,37 +152,44 @@ def measure(folder: DataFolder, size: int, rounds: int, with_straightforward: bo
     return lines
 
 
+def comparison_rows(lines: list[dict]) -> list[dict]:
+    """The rows of the results file."""
+    rows = []
+    for line in lines:
+        what = f"{line['step']} of {line['rows']:,} rows"
+        slow, ratio = line.get("row by row: rows/s"), line.get("ratio")
+        rows.append(comparison(f"{what}, rows a second", line["rows/s"], slow, ratio))
+        if "peak GB" in line:
+            rows.append(comparison(f"{what}, whole process, seconds", line["process: seconds"]))
+            rows.append(comparison(f"{what}, peak memory, GB", line["peak GB"]))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", type=positive_int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="ROWS")
-    parser.add_argument("--rounds", type=positive_int, default=3, help="at up to 20,000 rows; above it is one")
+    parser.add_argument("--rounds", type=positive_int, default=3, help="for up to 20,000 rows; one for more")
     parser.add_argument("--straightforward-up-to", type=int, default=100_000, metavar="ROWS")
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="make the data here, or use what is here")
+    add_save_option(parser)
     arguments = parser.parse_args()
-    towns_by_name()  # read once, for both ways
+    towns_by_name()  # is cached: before the clock starts
 
     lines = []
     with tempfile.TemporaryDirectory() as scratch:
         for size in arguments.sizes:
-            folder = DataFolder((arguments.keep or Path(scratch)) / f"tables_{size}")
-            options = ["--listings", size, "--no-photos", "--seed", arguments.seed, "--data-dir", folder.path]
-            subprocess.run(
-                [sys.executable, ROOT / "make_sample_marketplace.py", *map(str, options)],
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
+            folder = DataFolder(Path(scratch) / f"tables_{size}")
+            options = ["--listings", str(size), "--no-photos", "--data-dir", str(folder.path)]
+            command = [sys.executable, str(ROOT / "make_sample_marketplace.py"), *options]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             rounds = arguments.rounds if size <= 20_000 else 1
             download(folder)  # the first connection loads the driver: before the clock starts
             lines += measure(folder, size, rounds, size <= arguments.straightforward_up_to)
             print(json.dumps(lines[-2:], default=str), file=sys.stderr)
+    if arguments.save:
+        save_rows("tables", comparison_rows(lines))
     table = pd.DataFrame(lines)
-    print(f"sample marketplace, seed {arguments.seed}, {os.cpu_count()} cores, medians of {arguments.rounds} rounds")
-    print(
-        table.to_string(
-            index=False, na_rep="", float_format=lambda number: f"{number:,.2f}" if number < 100 else f"{number:,.0f}"
-        )
-    )
+    print(f"sample marketplace, {os.cpu_count()} cores, medians of {arguments.rounds} rounds")
+    print(table.to_string(index=False, na_rep="", float_format="{:,.2f}".format))
 
 
 if __name__ == "__main__":

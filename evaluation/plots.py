@@ -1,18 +1,17 @@
-"""The pictures that several notebooks draw."""
+"""Plots that several notebooks draw."""
 
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
-from evaluation.metrics import calibration_bins, count_pairs, expected_calibration_error
-
-# Pictures -------------------------------------------------------------------------------------------------------------
+from evaluation.metrics import calibration_bins, expected_calibration_error
 
 
 def confusion_order(shares: np.ndarray) -> np.ndarray:
-    """An order of the classes that puts those which are taken for each other side by side.
+    """An order of the classes that puts classes which are confused with each other side by side.
 
     `shares` (C, C): row-normalised confusion matrix. Average linkage over 1 - mutual confusion.
     """
@@ -27,23 +26,18 @@ def plot_confusion_matrix(
     labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], ax: plt.Axes | None = None, title: str = ""
 ) -> plt.Axes:
     """Draw the confusion matrix in percent of each true class, similar classes side by side."""
-    counts = count_pairs(labels, predictions, len(names))
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = confusion_matrix(labels, predictions, labels=range(len(names)), normalize="true")
     order = confusion_order(shares)
-    shares = shares[np.ix_(order, order)]
+    short = [names[index] if len(names[index]) < 26 else names[index][:24] + "…" for index in order]
     if ax is None:
         ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")[1]
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), share in np.ndenumerate(shares):
-        if share >= 0.005:
-            colour = "white" if share > 0.5 else "black"
-            ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    short = [names[index] if len(names[index]) < 26 else names[index][:24] + "…" for index in order]
-    ax.set_xticks(range(len(names)), short, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
-    ax.set_yticks(range(len(names)), short, fontsize=8)
-    ax.set_xlabel("predicted category")
-    ax.set_ylabel("true category")
-    ax.set_title(title or "Of each true category, % predicted as")
+    display = ConfusionMatrixDisplay(100 * shares[np.ix_(order, order)], display_labels=short)
+    display.plot(ax=ax, cmap="Blues", colorbar=False, values_format=".0f", im_kw={"vmin": 0, "vmax": 100})
+    for text in display.text_.flat:
+        text.set(fontsize=7, visible=text.get_text() != "0")
+    ax.tick_params(labelsize=8)
+    plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    ax.set(xlabel="predicted category", ylabel="true category", title=title or "Of each true category, % predicted as")
     return ax
 
 
@@ -56,9 +50,8 @@ def plot_reliability(
     if ax is None:
         ax = plt.subplots(figsize=(4, 3.6), layout="constrained")[1]
     left = table.index.to_numpy() / bins
-    ax.bar(
-        left, table["count"] / table["count"].sum(), width=1 / bins, align="edge", color="0.85", label="share of rows"
-    )
+    shares = table["count"] / table["count"].sum()
+    ax.bar(left, shares, width=1 / bins, align="edge", color="0.85", label="share of rows")
     ax.plot([0, 1], [0, 1], color="0.5", linestyle=":", label="perfect")
     ax.plot(table["confidence"], table["accuracy"], marker="o", markersize=4, label="model")
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence (highest probability)", ylabel="accuracy, share of rows")

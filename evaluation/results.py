@@ -2,11 +2,13 @@
 
     python -m evaluation.results [--data-dir data]
 
-reads every `results/*.json` of the data folder and prints the one table of results.
+reads every `results/*.json` of the data folder and prints its rows, one table a file.
 """
 
+import json
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,14 +16,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import accuracy_score
 
-from evaluation.metrics import accuracy, classification_metrics, macro_f1
+from evaluation.metrics import classification_metrics
 from marketplace.command_line import argument_parser, run
 from marketplace.data_folder import DataFolder, UserError, read_json, write_json
 from marketplace.dataset import SPLITS, rows_of_split
 
-RESULTS_ORDER = ("tabular_linear_regression", "image_classification", "neural_networks", "product_ranking")
-TABLE_COLUMNS = ("task", "model", "metric", "validation", "test", "test_interval", "baseline", "seconds")
+ORDER = {"tabular_linear_regression": 0, "image_classification": 1, "neural_networks": 2, "product_ranking": 3}
+HEADS = {"macro_f1": "macro-F1", "test_precision": "precision", "test_mrr": "MRR"}
+COLUMNS = ("task", "model", "metric", "validation", "test", *HEADS, "baseline", "seconds")
+NOTE = "In brackets: 95% bootstrap intervals; the scores after them are of test, too."
 
 
 def majority_predictions(products: pd.DataFrame) -> np.ndarray:
@@ -39,8 +44,8 @@ def result_rows(
     product_rows: np.ndarray | None = None,
     seed: int = 0,
 ) -> list[dict]:
-    """Rows of accuracy and macro-F1 for `predictions`, one each product (N,), or one each photo with its product in
-    `product_rows` (P,); the test figures with intervals over products, and the majority's beside them.
+    """The row of accuracy and macro-F1 for `predictions`, one per product (N,), or one per photo with its product in
+    `product_rows` (P,); on test with intervals over products, and with the accuracy of the majority baseline.
 
     Empty when a split has no prediction.
     """
@@ -49,50 +54,41 @@ def result_rows(
     if set(SPLITS) - set(split_of_row):
         return []
     labels = products["main_category_code"].to_numpy(np.int64)[product_rows]
-    held, tested = split_of_row == "validation", split_of_row == "test"
-    majority = majority_predictions(products)[product_rows]
-    scores = classification_metrics(labels[tested], predictions[tested], product_rows[tested], seed)
+    validation, test = split_of_row == "validation", split_of_row == "test"
+    scores = classification_metrics(labels[test], predictions[test], product_rows[test], seed)
     return [
         {
             "task": "category",
             "model": model,
-            "metric": metric,
-            "validation": function(labels[held], predictions[held]),
-            "test": scores[key],
-            "test_interval": scores[f"{key}_interval"],
-            "baseline": function(labels[tested], majority[tested]),
+            "metric": "accuracy",
+            "validation": accuracy_score(labels[validation], predictions[validation]),
+            "test": scores["accuracy"],
+            "test_interval": scores["accuracy_interval"],
+            "macro_f1": scores["macro_f1"],
+            "macro_f1_interval": scores["macro_f1_interval"],
+            "baseline": accuracy_score(labels[test], majority_predictions(products)[product_rows][test]),
             "seconds": seconds,
         }
-        for metric, key, function in (("accuracy", "accuracy", accuracy), ("macro-F1", "macro_f1", macro_f1))
     ]
 
 
-# Results --------------------------------------------------------------------------------------------------------------
-
-
 def processor_name() -> str:
-    """The processor's model in words."""
+    """Name of the processor's model."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    found = re.search(r"^model name\s*: (.+)", cpuinfo.read_text("utf-8") if cpuinfo.exists() else "", re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def environment(gpu: str | None = None) -> dict[str, Any]:
-    """The hardware and the versions that a result depends on; no host name, no user, no path. `gpu` is the name of the
-    GPU that was used (`models.device.gpu_name`)."""
+    """The hardware, in words, and the versions that a result depends on; no host name, no user, no path.
+
+    `gpu` is the name of the GPU that was used (`models.device.gpu_name`).
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
     words = f"{cores} cores of {processor_name()}" + (f", {memory:.0f} GiB memory" if memory else "")
-    return {
-        "words": f"{words}, {gpu or 'no GPU'}",
-        "processor": processor_name(),
-        "cores": cores,
-        "memory_gib": None if memory is None else round(memory, 1),
-        "gpu": gpu,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "scikit-learn", "numpy")},
-    }
+    versions = {name: version(name) for name in ("torch", "scikit-learn", "numpy")}
+    return {"words": f"{words}, {gpu or 'no GPU'}", "python": platform.python_version(), **versions}
 
 
 def dataset_name(data_dir: str | Path) -> str:
@@ -100,15 +96,9 @@ def dataset_name(data_dir: str | Path) -> str:
     return "sample marketplace" if DataFolder(data_dir).database.exists() else "user data"
 
 
-def plain(value: Any) -> Any:
-    """The same value for JSON: NumPy scalars and arrays as Python's own, numbers that are not finite as None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+def as_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as JSON holds it: NumPy's numbers and arrays as Python's own, numbers that are not finite as None."""
+    return json.loads(pd.Series(value, dtype=object).to_json(double_precision=15))
 
 
 def write_results(
@@ -116,73 +106,99 @@ def write_results(
 ) -> dict[str, Any]:
     """Write `results/<name>.json` and return what was written; name, data set and hardware are filled in.
 
-    `results` holds `seed`, `split_sizes`, `parameters` and `rows`; each row has at least `task` and `model`, and as far
-    as they apply the other keys of `TABLE_COLUMNS`; `baseline` is the dumb baseline's test score. More keys are kept.
+    `results` holds `seed`, `split_sizes`, `parameters` and `rows`; each row has `task`, `model` and, as far as they
+    apply, the other keys of `COLUMNS`; `baseline` is the test score of the baseline. Other keys are kept, too.
     """
     missing = [key for key in ("seed", "split_sizes", "parameters", "rows") if key not in results]
     if missing:
         raise ValueError(f"results of {name} lack {', '.join(missing)}")
-    written = plain({"name": name, "dataset": dataset_name(data_dir), "hardware": environment(gpu), **results})
+    written = as_json({"name": name, "dataset": dataset_name(data_dir), "hardware": environment(gpu), **results})
     write_json(DataFolder(data_dir).results / f"{name}.json", written)
     return written
 
 
 def formatted(value: Any) -> str:
-    """A number for a table: three decimals, one from ten up, none from a hundred up; nothing for what is not there."""
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    if isinstance(value, str):
-        return value
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+    """A value as text: three decimals below 1, two below 10, one below 100; nothing where there is no value."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    decimals = sum(abs(value) < bound for bound in (1, 10, 100)) if isinstance(value, float) else 0
+    return f"{value:z,.{decimals}f}"
 
 
-def rows_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Result rows as a table of `TABLE_COLUMNS`; the interval as text."""
-    table = pd.DataFrame([{name: row.get(name) for name in TABLE_COLUMNS} for row in rows], columns=list(TABLE_COLUMNS))
-    table["test_interval"] = [
-        f"{formatted(pair[0])} to {formatted(pair[1])}" if isinstance(pair, Sequence) else ""
-        for pair in table["test_interval"]
-    ]
-    return table
+def cell(row: Mapping[str, Any], key: str) -> str:
+    """A value of a row as text: of `test` with its interval, of `seconds` the whole ones."""
+    value, interval = row.get(key), row.get(f"{key}_interval")
+    if key == "seconds":
+        return formatted(round(value or 0) or None)
+    if key == "test" and interval:
+        return f"{formatted(value)} ({formatted(interval[0])} to {formatted(interval[1])})"
+    return formatted(value)
 
 
-def readme_rows(results: Mapping[str, Any]) -> str:
-    """The rows of one results file as a Markdown table, as they stand in the README."""
-    table = rows_table(results["rows"]).map(formatted)
-    lines = [
-        "| " + " | ".join(name.replace("_", " ") for name in TABLE_COLUMNS) + " |",
-        "|---" * len(TABLE_COLUMNS) + "|",
-    ]
-    lines += ["| " + " | ".join(row) + " |" for row in table.itertuples(index=False)]
-    sizes = ", ".join(f"{name} {size:,}" for name, size in results["split_sizes"].items())
-    lines += ["", f"{results['dataset']}; {sizes}; seed {results['seed']}; {results['hardware']['words']}."]
-    return "\n".join(lines)
+def rows_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+    """The keys `columns` of rows as a table of texts.
+
+    A column without any value is left out. So is a task, a metric or a baseline that is the same in all rows: the
+    metric then stands in the heads; the baseline is left out only if it is one of the rows.
+    """
+    table = pd.DataFrame({key: [cell(row, key) for row in rows] for key in columns})
+    table = table.loc[:, (table != "").any()]
+    with_baseline = any(row.get("test") == row.get("baseline") for row in rows)
+    repeated = ("task", "metric", "baseline") if with_baseline else ("task", "metric")
+    same = [key for key in repeated if key in table and table[key].nunique() == 1]
+    metric = f" {table['metric'].iloc[0]}" if "metric" in same else ""
+    heads = HEADS | {key: f"{key}{metric}" for key in ("validation", "test")}
+    return table.drop(columns=same).rename(columns=heads)
 
 
-def results_table(data_dir: str | Path) -> pd.DataFrame:
-    """The rows of all `results/*.json` of a data folder, in the order of the notebooks.
+def markdown(table: pd.DataFrame) -> str:
+    """A table of texts as Markdown."""
+    lines = [table.columns, ["---"] * table.shape[1], *table.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def caption(results: Mapping[str, Any]) -> str:
+    """What the figures of a results file depend on, in one line."""
+    words = [f"**{results['dataset']}**"] if "dataset" in results else []
+    sizes = [f"{name} {size:,}" for name, size in results.get("split_sizes", {}).items()]
+    words += [", ".join(sizes)] if sizes else []
+    words += [f"seed {results['seed']}"] if "seed" in results else []
+    words += [results["hardware"]["words"]] if "hardware" in results else []
+    words += [f"`{results['command']}`"] if "command" in results else []
+    return "; ".join(words) + "."
+
+
+def results_markdown(results: Mapping[str, Any]) -> str:
+    """The rows of one results file as a Markdown table below its caption."""
+    return f"{caption(results)} {NOTE}\n\n{markdown(rows_table(results['rows']))}"
+
+
+def read_results(data_dir: str | Path) -> list[dict[str, Any]]:
+    """All `results/*.json` of a data folder, in the order of the notebooks.
 
     Raises UserError when there is none, or one is damaged.
     """
     folder = DataFolder(data_dir).results
-    paths = {path.stem: path for path in sorted(folder.glob("*.json"))}
+    paths = sorted(folder.glob("*.json"), key=lambda path: (ORDER.get(path.stem, len(ORDER)), path))
     if not paths:
         raise UserError(f"{folder} holds no results: run the notebooks on this data folder first.")
-    names = [name for name in RESULTS_ORDER if name in paths] + [name for name in paths if name not in RESULTS_ORDER]
-    rows = []
-    for name in names:
-        results = read_json(paths[name], f"{name}.ipynb")
+    found = []
+    for path in paths:
+        results = read_json(path, f"{path.stem}.ipynb")
         if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
-            raise UserError(f"{paths[name]} holds no result rows: delete it and run {name} again.")
-        rows += results["rows"]
-    return rows_table(rows)
+            raise UserError(f"{path} holds no result rows: delete it and run {path.stem} again.")
+        found.append({**results, "name": path.stem})
+    return found
 
 
 def main() -> None:
-    arguments = argument_parser("Print the one table of results of a data folder.").parse_args()
-    table = results_table(arguments.data_dir).map(formatted)
-    print(f"Results on the {dataset_name(arguments.data_dir)}, from {DataFolder(arguments.data_dir).results}:")
-    print(table.to_string(index=False))
+    arguments = argument_parser("Print the results of a data folder.").parse_args()
+    found, folder = read_results(arguments.data_dir), DataFolder(arguments.data_dir).results
+    print(f"Results on the {dataset_name(arguments.data_dir)}, from {folder}.\n{NOTE}")
+    for results in found:
+        table = rows_table(results["rows"])
+        left_aligned = table.apply(lambda column: column.str.ljust(column.str.len().max()))
+        print(f"\n{results['name']}\n{left_aligned.to_string(index=False, justify='left')}")
 
 
 if __name__ == "__main__":

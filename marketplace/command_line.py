@@ -1,6 +1,4 @@
-"""What every script shares: arguments, progress bar, report, and the exit status that the README promises."""
-
-from __future__ import annotations
+"""What every script shares: arguments, progress bar, printed report and exit status."""
 
 import argparse
 import errno
@@ -13,7 +11,7 @@ from typing import Any
 
 from alive_progress import alive_bar
 
-from marketplace.data_folder import UserError, first_line
+from marketplace.data_folder import DataFolder, UserError, first_line
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -24,10 +22,15 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
-    """An argument parser that already has `--data-dir`."""
+    """An argument parser with `--data-dir`, the path of a DataFolder."""
     parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="folder with the data")
+    parser.add_argument("--data-dir", type=data_dir, default="data", metavar="DIR", help="folder with the data")
     return parser
+
+
+def data_dir(text: str) -> Path:
+    """Argument type: a data folder, in the current folder or else in the repository."""
+    return DataFolder(text).path
 
 
 def positive_int(text: str) -> int:
@@ -38,12 +41,12 @@ def positive_int(text: str) -> int:
 
 
 def progress_bar(total: int | None, title: str):
-    """An alive-progress bar on a terminal, and nothing at all into a pipe or a file."""
+    """An alive-progress bar on a terminal; nothing is written to a pipe or a file. `total` None: unknown."""
     return alive_bar(total, title=title, file=sys.stderr, disable=not sys.stderr.isatty())
 
 
 def print_report(report: Mapping[str, Any]) -> None:
-    """Print the counts of a report, one a line; lists of ids stay in the file."""
+    """Print the counts of a report, one per line; of a list of ids its length."""
     for name, value in report.items():
         if isinstance(value, Mapping):
             for key, count in value.items():
@@ -53,27 +56,26 @@ def print_report(report: Mapping[str, Any]) -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's `main` and end the process with the exit status that the README promises.
-
-    0 done; 1 with one sentence on stderr when the whole cannot be done; 2 wrong arguments (argparse); 130 Ctrl-C.
-    """
+    """Run a script's `main` and exit with 0 when it is done, 1 and one sentence on stderr when it cannot be done,
+    2 for wrong arguments (argparse), 130 for Ctrl-C."""
     try:
         main()
         sys.stdout.flush()
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C: what is finished is kept, run the command again to go on.", file=sys.stderr)
+        print("stopped by Ctrl-C: finished work is kept, run the command again to continue.", file=sys.stderr)
         sys.exit(130)
     except MemoryError:
-        sys.exit("error: the machine has not enough free memory: close other programs or work on less data.")
-    except BrokenPipeError:  # who read our output has gone (`| head`); the signal itself stays ignored, for it would
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # also end us when a server closes a connection
+        sys.exit("error: there is not enough free memory: close other programs or work on less data.")
+    except BrokenPipeError:
+        # The reader of our output has exited (`| head`). SIGPIPE stays ignored: it would also end the process when a
+        # server closes a connection.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         where = error.filename or "the data folder"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             sys.exit(f"error: no space is left on the disk of {where}: free some and run the command again.")
-        sys.exit(
-            f"error: {where} cannot be used ({error.strerror or first_line(error)}): check the path and its rights."
-        )
+        cause = error.strerror or first_line(error)
+        sys.exit(f"error: {where} cannot be used ({cause}): check the path and its permissions.")

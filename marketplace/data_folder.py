@@ -1,54 +1,31 @@
-"""The data folder: what lies where in it, and how tables, reports and faults are read and written.
+"""The data folder: the names of its files, and how a file is written whole or not at all.
 
-Every script and notebook works on one data folder (`--data-dir`, default `data`). This module is the single place
-that knows its file names, that writes a file whole or not at all, and that turns a fault into one sentence.
+Every script and notebook works on one data folder (`--data-dir`, default `data`).
 """
-
-from __future__ import annotations
 
 import contextlib
 import json
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import pandas as pd
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent  # of the repository
 PARTIAL_SUFFIX = ".partial"
-PARTIAL_SECONDS = 24 * 60 * 60
-CLEAN_COLUMNS = (  # of products_table_clean.json
-    "id",
-    "product_name",
-    "product_description",
-    "category",
-    "main_category",
-    "main_category_code",
-    "price",
-    "location",
-    "latitude",
-    "longitude",
-    "split",
-)
-ROWS_AT_ONCE = 50_000
-BLOCK_CHARACTERS = 4_000_000
-JSON_SPACE = re.compile(r"[ \t\r\n]*")
+OLD_SECONDS = 24 * 60 * 60  # a partial file older than this belongs to a run that was killed
 
 
 class UserError(Exception):
-    """A fault that the user can mend; its text is one sentence: what is wrong, where, and what to do."""
+    """A fault that the user can correct; its message is one sentence: what is wrong, where, and what to do."""
 
 
 class DataFolder:
     """Paths of the files in one data folder; `data/README.md` says what each of them is.
 
-    A relative path that is not in the current folder is looked for in the repository, so that scripts and notebooks
-    find their data wherever they are started.
+    A relative path that does not exist in the current folder is resolved in the repository, so that scripts and
+    notebooks find their data wherever they are started.
     """
 
     def __init__(self, path: str | Path = "data"):
@@ -80,11 +57,11 @@ class DataFolder:
 
 @contextlib.contextmanager
 def write_whole(path: Path, flush: bool = True) -> Iterator[Path]:
-    """Give a path to write to; it becomes `path` when the block ends well, and is removed when it does not.
+    """Yield a partial path to write to; it is renamed to `path` when the block succeeds, and removed when it fails.
 
-    The file is written beside its place under a random name and renamed: a reader sees the old or the new file, never
-    half of one, and two runs at once do not share a partial file. `flush` waits until the file is on the disk, which
-    is too slow for thousands of photos. A flushed write removes old partial files from the folder, too.
+    A reader sees the old file or the new one, never half a file. The partial name is random, so that two runs at once
+    do not share a partial file. `flush` waits until the data is on the disk; that is too slow for thousands of photos.
+    A flushed write removes old partial files from the folder, too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if flush:
@@ -104,7 +81,7 @@ def remove_old_partial_files(folder: Path) -> None:
     """Remove partial files older than a day, which killed runs left; younger ones may belong to another run."""
     for partial in folder.glob(f".*{PARTIAL_SUFFIX}"):
         with contextlib.suppress(OSError):
-            if time.time() - partial.stat().st_mtime > PARTIAL_SECONDS:
+            if time.time() - partial.stat().st_mtime > OLD_SECONDS:
                 partial.unlink()
 
 
@@ -130,86 +107,11 @@ def read_json(path: Path, made_by: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run {made_by} first.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested too deeply
         raise UserError(f"{path} is not readable as JSON: delete it and run {made_by} again.") from None
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as a JSON list of records, whole or not at all, some rows at a time."""
-    with write_whole(path) as partial, open(partial, "w", encoding="utf-8") as file:
-        file.write("[")
-        for start in range(0, len(table), ROWS_AT_ONCE):
-            rows = table.iloc[start : start + ROWS_AT_ONCE]
-            records = rows.to_json(orient="records", date_format="iso", force_ascii=False, double_precision=15)
-            file.write(("," if start else "") + records[1:-1])
-        file.write("]\n")
-
-
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a JSON list of records; only one block of the file is held at a time.
-
-    Raises ValueError where the file is not such a list.
-    """
-    decode = json.JSONDecoder().raw_decode
-    with open(path, encoding="utf-8") as file:
-        text = file.read(BLOCK_CHARACTERS)
-        mark = JSON_SPACE.match(text).end()
-        end_of_list = JSON_SPACE.match(text, mark + 1).end()
-        if text[mark : mark + 1] != "[":
-            raise ValueError("no list")
-        if text[end_of_list : end_of_list + 1] == "]":
-            return
-        start = mark + 1
-        while True:
-            try:
-                record, end = decode(text, JSON_SPACE.match(text, start).end())
-                mark = JSON_SPACE.match(text, end).end()
-                if text[mark : mark + 1] not in (",", "]"):
-                    raise ValueError("no separator")
-            except ValueError:
-                more = file.read(max(BLOCK_CHARACTERS, len(text) - start))
-                if not more:
-                    raise
-                text, start = text[start:] + more, 0
-                continue
-            if not isinstance(record, dict):
-                raise ValueError("no record")
-            yield record
-            start = mark + 1
-            if text[mark] == "]":
-                break
-        if (text[start:] + file.read()).strip():
-            raise ValueError("text after the list")
-
-
-def read_table(path: Path, made_by: str, columns: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a table that `write_table` or a script wrote; texts stay texts.
-
-    Raises UserError when the file is missing, is no table, or lacks one of `columns`.
-    """
-    import pandas as pd  # here, for it takes longer to load than a script without tables takes to run
-
-    if not path.exists():
-        raise UserError(f"{path} is missing: run {made_by} first.")
-    cells: dict[str, list] = {}
-    rows = 0
-    try:
-        for record in read_records(path):
-            for column, value in record.items():
-                values = cells.setdefault(column, [])
-                values.extend([None] * (rows - len(values)))
-                values.append(value)
-            rows += 1
-    except (ValueError, RecursionError):
-        raise UserError(f"{path} is not readable as a table: delete it and run {made_by} again.") from None
-    table = pd.DataFrame({column: values + [None] * (rows - len(values)) for column, values in cells.items()})
-    missing = [column for column in columns if column not in table.columns]
-    if missing and len(table):
-        raise UserError(f"{path} has no column {', '.join(missing)}: delete it and run {made_by} again.")
-    return table.reindex(columns=list(columns)) if missing else table
-
-
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, for use inside a sentence of ours."""
+    """The first line of an error's message, without a final stop, to quote inside a sentence."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(". ")

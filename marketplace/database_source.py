@@ -1,4 +1,4 @@
-"""Where the tables come from: credentials, connection and, when the database fails, one sentence without a secret.
+"""The database with the tables: where its address and credentials come from, the connection, and error messages.
 
 Used by download_products_table.py. A source is a PostgreSQL database, reached through psycopg2, or a SQLite file.
 """
@@ -10,7 +10,8 @@ import sqlite3
 import stat
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -31,59 +32,49 @@ HOW_TO_GET_A_SOURCE = (
 )
 OLDER_NAMES = {"HOST": "ENDPOINT", "DBUSER": "USER", "DBPASSWORD": "PASSWORD"}
 
-# What the driver says, and what we say instead. {cause} is the driver's own first line, {place} the database.
-EXPLANATIONS = (
-    (
-        r"does not support SSL",
-        "{place} has no TLS, which SSLMODE asks for: turn it on there, or change SSLMODE.",
+# Pattern in the driver's message -> message of ours. {place} is the database, {cause} the driver's first line.
+EXPLANATIONS = {
+    "does not support SSL": "{place} has no TLS, which SSLMODE requires: enable it there, or change SSLMODE.",
+    r"certificate|SSL error|root\.crt": (
+        "the TLS certificate of {place} is refused ({cause}): check SSLMODE, SSLROOTCERT and ENDPOINT."
     ),
-    (
-        r"certificate|SSL error|root\.crt",
-        "the TLS certificate of {place} is refused ({cause}): check SSLMODE, SSLROOTCERT and ENDPOINT.",
+    "invalid response to SSL": "what answers at {place} is no PostgreSQL server: check ENDPOINT and PORT.",
+    "Connection refused": "{place} refuses the connection: check that the server runs, and ENDPOINT and PORT.",
+    "translate host name|resolve": "{place} is unknown ({cause}): check ENDPOINT and the network.",
+    "authentication failed|no password supplied": "{place} refuses USER or PASSWORD: check both.",
+    r"no pg_hba\.conf entry": "{place} does not admit this computer ({cause}): ask the server's administrator.",
+    "database .* does not exist": "{place} does not exist on that server: check DATABASE.",
+    "permission denied": "{place} does not let USER read ({cause}): ask for the right to SELECT.",
+    "statement timeout|silent for|timeout expired|Connection timed out": (
+        "{place} did not answer in time ({cause}): check ENDPOINT and PORT, try again later, or increase --timeout."
     ),
-    (r"invalid response to SSL", "what answers at {place} is no PostgreSQL server: check ENDPOINT and PORT."),
-    (r"Connection refused", "{place} refuses the connection: check that the server runs, and ENDPOINT and PORT."),
-    (r"translate host name|resolve", "{place} is unknown ({cause}): check ENDPOINT and the network."),
-    (r"authentication failed|no password supplied", "{place} refuses USER or PASSWORD: check both."),
-    (r"no pg_hba\.conf entry", "{place} does not let this computer in ({cause}): ask who runs the server."),
-    (r"database .* does not exist", "{place} does not exist on that server: check DATABASE."),
-    (r"permission denied", "{place} does not let USER read ({cause}): ask for the right to SELECT."),
-    (
-        r"statement timeout|silent for|timeout expired|Connection timed out",
-        "{place} did not answer in time ({cause}): check ENDPOINT and PORT, try again later, or give --timeout more.",
+    "closed the connection|terminating connection|connection to server was lost|shutting down|starting up|"
+    "connection already closed|Connection reset|SSL SYSCALL|not accepting connections": (
+        "{place} closed the connection ({cause}): run the command again when the server is back."
     ),
-    (
-        r"closed the connection|terminating connection|connection to server was lost|shutting down|starting up|"
-        r"connection already closed|Connection reset|SSL SYSCALL|not accepting connections",
-        "{place} broke the connection off ({cause}): run the command again when the server is back.",
-    ),
-    (r"database is locked", "{place} is being written by another program: run the command again when that is done."),
-    (r"not a database|malformed|disk image", "{place} is not a whole SQLite database: make it again or replace it."),
-    (r"decode to UTF-8", "{place} holds text that is not UTF-8 ({cause}): mend that row."),
-)
+    "not a database|malformed|disk image": "{place} is not a whole SQLite database: make it again or replace it.",
+    "decode to UTF-8": "{place} holds text that is not UTF-8 ({cause}): correct that row.",
+}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A database to read from; `identity` is what its tables' reports keep: no user, no password."""
+    """A database to read from; `found_in` is where its address was found, `file` the path of a SQLite database."""
 
     url: sqlalchemy.URL
     found_in: str
     file: Path | None = None
-    connect_arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells this source from another: host, port and database; for SQLite path, size and time too."""
+        """Host, port and database, for SQLite path, size and time: if they differ, the tables are read again.
+
+        It is kept in the report, so it has no user and no password.
+        """
         if self.file is None:
             return {"host": self.url.host, "port": self.url.port, "database": self.url.database}
-        journal = self.file.with_name(self.file.name + "-wal")  # holds what was written but not yet merged
-        stats = [path.stat() for path in (self.file, journal) if path.exists()]
-        return {
-            "database": str(self.file.resolve()),
-            "size": sum(stat.st_size for stat in stats),
-            "modified": max((stat.st_mtime_ns for stat in stats), default=0),
-        }
+        stat = self.file.stat()
+        return {"database": str(self.file.resolve()), "size": stat.st_size, "modified": stat.st_mtime_ns}
 
     @property
     def place(self) -> str:
@@ -94,56 +85,58 @@ class Source:
 
 
 def find_source(folder: DataFolder, credentials: Path | None) -> Source:
-    """The first that applies: `credentials`, marketplace.db, DATABASE_URL, ./credentials.yaml.
+    """The first that exists of: `credentials`, marketplace.db, DATABASE_URL, ./credentials.yaml.
 
-    Raises UserError when none does, or when the one that does is not usable.
+    Raises UserError when there is none, or when the first is not usable.
     """
     if credentials is not None:
         return source_from_credentials(credentials)
     if folder.database.exists():
         return sqlite_source(folder.database, "data folder")
     if os.environ.get("DATABASE_URL"):
-        return source_from_url(os.environ["DATABASE_URL"], "DATABASE_URL")
+        return source_from_url(os.environ["DATABASE_URL"])
     if Path("credentials.yaml").exists():
         return source_from_credentials(Path("credentials.yaml"))
     raise UserError(HOW_TO_GET_A_SOURCE)
 
 
 def sqlite_source(path: Path, found_in: str) -> Source:
+    """A SQLite file as source. Raises UserError when it is missing."""
     if not path.is_file():
-        raise UserError(f"the SQLite database {path} of {found_in} is not there: check the path.")
+        raise UserError(f"the SQLite database {path} of {found_in} is missing: check the path.")
     return Source(sqlalchemy.URL.create("sqlite", database=str(path)), found_in, file=path)
 
 
-def source_from_url(text: str, found_in: str) -> Source:
-    """A source from an SQLAlchemy URL; the URL itself never stands in a message, for it holds the password."""
+def source_from_url(text: str) -> Source:
+    """The source of DATABASE_URL. Raises UserError, never with the URL, because the password is in it."""
+    example = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
     try:
         url = sqlalchemy.make_url(text)
     except (ArgumentError, ValueError):
         raise UserError(
-            f"{found_in} is not a database URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE: mend it; "
-            "special characters in the password are written as %40 and the like."
+            f"DATABASE_URL is not a database URL such as {example}: correct it; special characters in the password "
+            "are written as %40 and the like."
         ) from None
     if url.get_backend_name() == "sqlite":
-        return sqlite_source(Path(url.database or ""), found_in)
+        return sqlite_source(Path(url.database or ""), "DATABASE_URL")
     if url.get_backend_name() not in ("postgresql", "postgres"):
-        raise UserError(f"{found_in} names the database type {url.get_backend_name()}: use postgresql or sqlite.")
+        raise UserError(f"DATABASE_URL names the database type {url.get_backend_name()}: use postgresql or sqlite.")
     missing = [name for name in ("host", "username", "database") if not getattr(url, name)]
     if missing:
-        raise UserError(f"{found_in} has no {', '.join(missing)}: write postgresql://USER:PASSWORD@HOST:5432/DATABASE.")
-    return Source(url.set(drivername="postgresql+psycopg2", port=url.port or 5432), found_in)
+        raise UserError(f"DATABASE_URL has no {', '.join(missing)}: write {example}.")
+    return Source(url.set(drivername="postgresql+psycopg2", port=url.port or 5432), "DATABASE_URL")
 
 
 class _TextLoader(yaml.SafeLoader):
-    """Safe YAML whose plain values stay text, so that the password 0123 is not a number. Other tags are refused."""
+    """Safe YAML in which every plain value is text, so that the password 0123 is no number."""
 
-    yaml_implicit_resolvers = {}
+    yaml_implicit_resolvers: dict = {}
 
 
 def read_credentials(path: Path) -> dict[str, str]:
-    """The keys of a credentials file, older names translated; warns when others can read the file.
+    """The keys and values of a credentials file; prints a warning when other users can read the file.
 
-    Raises UserError, never with a part of the file's text, for it may be the password.
+    Raises UserError, never with a part of the file's text, for that may be the password.
     """
     example = "write it like credentials.yaml.example"
     try:
@@ -155,7 +148,7 @@ def read_credentials(path: Path) -> dict[str, str]:
     if os.name == "posix" and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         print(f"warning: {path} can be read by others: run chmod 600 {path}", file=sys.stderr)
     try:
-        values = yaml.load(text, Loader=_TextLoader)  # a SafeLoader: no tag makes an object
+        values = yaml.load(text, Loader=_TextLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
@@ -168,7 +161,7 @@ def read_credentials(path: Path) -> dict[str, str]:
 
 
 def source_from_credentials(path: Path) -> Source:
-    """A PostgreSQL source from a credentials file. Raises UserError that names the key at fault."""
+    """A PostgreSQL source from a credentials file. Raises UserError that names the wrong key."""
     keys = read_credentials(path)
     where = f"in the credentials file {path}"
     missing = [key for key in ("ENDPOINT", "USER", "PASSWORD", "DATABASE") if key not in keys]
@@ -181,86 +174,77 @@ def source_from_credentials(path: Path) -> Source:
     port = keys.get("PORT", "5432")
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise UserError(f"PORT {where} is not a number from 1 to 65535: PostgreSQL's usual one is 5432.")
-    arguments = {}
+    query = {}
     if "SSLROOTCERT" in keys:
         authority = path.parent / Path(keys["SSLROOTCERT"]).expanduser()
         if not authority.is_file():
-            raise UserError(f"SSLROOTCERT {where} names {authority}, which is not there: check the path.")
-        arguments = {"sslmode": "verify-full", "sslrootcert": str(authority)}
+            raise UserError(f"SSLROOTCERT {where} names {authority}, which does not exist: check the path.")
+        query = {"sslmode": "verify-full", "sslrootcert": str(authority)}
     if "SSLMODE" in keys:
         if keys["SSLMODE"] not in SSL_MODES:
             raise UserError(f"SSLMODE {where} is unknown: use one of {', '.join(SSL_MODES)}.")
-        arguments["sslmode"] = keys["SSLMODE"]
+        query["sslmode"] = keys["SSLMODE"]
     url = sqlalchemy.URL.create(
-        "postgresql+psycopg2", keys["USER"], keys["PASSWORD"], keys["ENDPOINT"], int(port), keys["DATABASE"]
+        "postgresql+psycopg2", keys["USER"], keys["PASSWORD"], keys["ENDPOINT"], int(port), keys["DATABASE"], query
     )
-    return Source(url, str(path), connect_arguments=arguments)
+    return Source(url, str(path))
 
 
 def make_engine(source: Source, timeout: float = 60) -> sqlalchemy.Engine:
-    """An engine that never waits for ever: `timeout` seconds a statement, and at most 10 to connect."""
+    """An engine with time limits: `timeout` seconds for a statement, and at most 10 to connect."""
     if source.file is not None:
-        # mode=ro: SQLite would otherwise make an empty database where there is none
+        # mode=ro: SQLite would otherwise create an empty database where there is none
         address = f"file:{quote(str(source.file.resolve()))}?mode=ro"
         return sqlalchemy.create_engine(source.url, creator=lambda: sqlite3.connect(address, uri=True, timeout=timeout))
     psycopg2.extensions.set_wait_callback(_waiter(min(timeout, CONNECT_SECONDS), timeout + min(timeout, 5)))
     return sqlalchemy.create_engine(
         source.url,
-        isolation_level="REPEATABLE READ",  # one snapshot, whatever others write meanwhile
         hide_parameters=True,
         poolclass=sqlalchemy.NullPool,
         connect_args={
             "options": f"-c statement_timeout={int(timeout * 1000)} -c timezone=UTC -c datestyle=ISO",
-            "keepalives": 1,
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": int(timeout * 1000),
             "application_name": "download_products_table",
-            **source.connect_arguments,
         },
     )
 
 
-def _waiter(connect_seconds: float, silent_seconds: float):
-    """A wait callback for psycopg2: bounds the whole connecting and every silence after it.
+def _waiter(connect_seconds: float, silent_seconds: float) -> Callable:
+    """A wait callback for psycopg2 that limits the whole time to connect, and each silence of the server after it.
 
-    The server's statement_timeout does not help when the server itself is stuck; and while the driver waits by
-    itself, Ctrl-C waits with it.
+    A server that hangs does not cancel the statement by its own statement_timeout. Without a wait callback Ctrl-C has
+    no effect while the driver waits.
     """
 
     def wait(connection) -> None:
-        start = time.monotonic()
         connecting = connection.status == psycopg2.extensions.STATUS_SETUP
-        while True:
-            state = connection.poll()
-            if state == psycopg2.extensions.POLL_OK:
-                return
-            left = connect_seconds - (time.monotonic() - start) if connecting else silent_seconds
+        limit = connect_seconds if connecting else silent_seconds
+        deadline = time.monotonic() + limit
+        while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+            seconds = max(0, deadline - time.monotonic()) if connecting else limit
             reading = [connection] if state == psycopg2.extensions.POLL_READ else []
             writing = [connection] if state == psycopg2.extensions.POLL_WRITE else []
-            if left <= 0 or not any(select.select(reading, writing, [], left)):
-                seconds = connect_seconds if connecting else silent_seconds
-                raise psycopg2.OperationalError(f"silent for {seconds:g} seconds")
+            if not any(select.select(reading, writing, [], seconds)):
+                raise psycopg2.OperationalError(f"silent for {limit:g} seconds")
 
     return wait
 
 
 def explain(error: Exception, source: Source) -> UserError:
-    """A database error as one sentence: cause and remedy, without the password in whatever form."""
+    """A database error as one sentence of cause and remedy, without the password."""
     original = getattr(error, "orig", None) or error
     text = " ".join(str(original).split())
-    cause = re.sub(r"^connection to server (at|on) .*? failed: ", "", first_line(original).split("\n")[0])
+    cause = re.sub(r"^connection to server (at|on) .*? failed: ", "", first_line(original))
     cause = re.sub(r"^(FATAL|ERROR):\s+", "", cause)
-    explanation = next(
-        (words for pattern, words in EXPLANATIONS if re.search(pattern, text, re.IGNORECASE)),
-        "{place} cannot be read ({cause}): mend that and run the command again.",
-    )
+    explanation = "{place} cannot be read ({cause}): correct that and run the command again."
+    for pattern, sentence in EXPLANATIONS.items():
+        if re.search(pattern, text, re.IGNORECASE):
+            explanation = sentence
+            break
     return UserError(without_password(explanation.format(place=source.place, cause=cause), source.url))
 
 
 def without_password(text: str, url: sqlalchemy.URL) -> str:
-    """`text` with the password, and its URL-encoded forms, blotted out."""
+    """`text` with *** for the password and its URL-encoded forms."""
     password = str(url.password or "")
     for form in {password, quote(password), quote(password, safe=""), quote_plus(password)} - {""}:
         text = text.replace(form, "***")

@@ -1,8 +1,7 @@
-"""Joins the clean table, the clean photos and the text embeddings of a data folder into arrays and batches.
+"""The clean table and the clean photos of a data folder as a data frame and arrays; the listings of each split.
 
-Reads products_table_clean.json, main_categories.json, duplicates.json, images_table.json and clean_images_<size>/ of
-a data folder; writes nothing but the embeddings' cache. Photos are decoded once into uint8 and texts embedded once, so
-that an epoch is array indexing; the split of a listing is the table's `split` column and never chosen here.
+Reads products_table_clean.json, main_categories.json, duplicates.json, images_table.json and clean_images_<size>/.
+Photos are decoded once into uint8, so that an epoch only indexes arrays.
 """
 
 import hashlib
@@ -10,36 +9,45 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from sklearn.feature_extraction.text import CountVectorizer
 
-from marketplace.data_folder import CLEAN_COLUMNS, DataFolder, UserError, read_json, read_table
+from marketplace.data_folder import DataFolder, UserError, read_json
 from marketplace.listing_text import normalised_text
 from marketplace.photo_cleaning import PhotoError, clean_photo, encoded
+from marketplace.tables import CLEAN_COLUMNS, read_table
 
 SPLITS = ("train", "validation", "test")
 
 
+class Examples(Protocol):
+    """Photos, windows of texts, or whatever else belongs to products."""
+
+    product_rows: np.ndarray  # (P,) int64, the row of each example's product in the products table
+
+
 @dataclass
 class Photos:
-    """The photos of a data folder, decoded; photo i belongs to row `product_rows[i]` of the products table."""
+    """The decoded photos of a data folder."""
 
     pixels: np.ndarray  # (P, S, S, 3) uint8
     image_ids: list[str]
     product_rows: np.ndarray  # (P,) int64, ascending
-    left_out: dict[str, int]  # photos not used, by reason
+    left_out: dict[str, int]  # number of photos that are not used, by reason
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
 
 def load_products(data_dir: str | Path) -> pd.DataFrame:
-    """The clean table sorted by id, with `text` (what the encoder reads) and `group` (for folds that must not leak).
+    """The clean table sorted by id, with two more columns: `text`, name and description in one, and `group`, equal for
+    equal descriptions, for grouped cross-validation.
 
-    Raises UserError when the table is missing, empty, or holds a split that is none of train, validation, test.
+    Raises UserError when the table is missing or empty, or has a split that is not in SPLITS.
     """
     path = DataFolder(data_dir).products_table_clean
     products = read_table(path, "clean_tabular_data.py", CLEAN_COLUMNS)
@@ -85,10 +93,10 @@ def load_query_photo(path: Path, size: int) -> np.ndarray:
 
 
 def load_photos(data_dir: str | Path, products: pd.DataFrame, image_size: int = 64) -> Photos:
-    """Decode the clean photos of the listings in `products`, in order of listing and then of photo id.
+    """Decode the clean photos of the listings in `products`, in the order of the listings and then of the photo ids.
 
-    Photos of a dropped copy belong to the listing that was kept. Photos of unknown listings, photos without a clean
-    file and unreadable ones are left out and counted.
+    Photos of a dropped duplicate belong to the listing that was kept. Photos of unknown listings, photos without a
+    clean file and unreadable ones are left out and counted.
 
     Raises UserError when there are no clean photos of that size.
     """
@@ -99,28 +107,25 @@ def load_photos(data_dir: str | Path, products: pd.DataFrame, image_size: int = 
             f"{directory} is missing: run clean_images.py --size {image_size} --data-dir {folder.path} first."
         )
     table = read_table(folder.images_table, "download_products_table.py", ("id", "product_id"))
-    kept_id = read_json(folder.duplicates, "clean_tabular_data.py")
     table = table.dropna(subset=["id", "product_id"]).drop_duplicates("id")
-    row_of = pd.Series(np.arange(len(products)), index=products["id"])
-    rows = table["product_id"].replace(kept_id).map(row_of)
-    names = {path.stem for path in directory.glob("*.jpg")}
-    has_file = table["id"].isin(names)
-    usable = pd.DataFrame({"id": table["id"], "row": rows})[rows.notna() & has_file]
-    usable = usable.sort_values(["row", "id"], kind="stable")
+    kept_id = read_json(folder.duplicates, "clean_tabular_data.py")
+    row_of = {product_id: row for row, product_id in enumerate(products["id"])}
+    rows = table["product_id"].map(lambda product_id: row_of.get(kept_id.get(product_id, product_id)))
+    has_file = table["id"].isin({path.stem for path in directory.glob("*.jpg")})
+    photos = table.assign(row=rows)[rows.notna() & has_file].sort_values(["row", "id"])
     with ThreadPoolExecutor() as pool:
-        decoded = list(pool.map(lambda name: _decode(directory / f"{name}.jpg", image_size), usable["id"]))
-    readable = [pixels is not None for pixels in decoded]
-    usable = usable[readable]
-    if usable.empty:
+        decoded = list(pool.map(lambda name: _decode(directory / f"{name}.jpg", image_size), photos["id"]))
+    photos = photos[[pixels is not None for pixels in decoded]]
+    if photos.empty:
         raise UserError(f"{directory} has no photo of a listing in the table: run clean_images.py again.")
     return Photos(
         pixels=np.stack([pixels for pixels in decoded if pixels is not None]),
-        image_ids=usable["id"].tolist(),
-        product_rows=usable["row"].to_numpy(np.int64),
+        image_ids=photos["id"].tolist(),
+        product_rows=photos["row"].to_numpy(np.int64),
         left_out={
             "of an unknown or dropped listing": int((rows.isna() & has_file).sum()),
             "without a clean file": int((rows.notna() & ~has_file).sum()),
-            "unreadable or of another size": len(readable) - sum(readable),
+            "unreadable or of another size": len(decoded) - len(photos),
         },
     )
 
@@ -130,37 +135,34 @@ def rows_of_split(products: pd.DataFrame, split: str) -> np.ndarray:
     return np.flatnonzero(products["split"] == split)
 
 
-def examples_of_split(examples: "Photos", products: pd.DataFrame, split: str) -> np.ndarray:
+def examples_of_split(examples: Examples, products: pd.DataFrame, split: str) -> np.ndarray:
     """Positions (int64) of the photos, or of the windows of texts, whose listing is in a split."""
     return np.flatnonzero(products["split"].to_numpy()[examples.product_rows] == split)
 
 
 def mean_per_product(values: np.ndarray, product_rows: np.ndarray, products: int) -> np.ndarray:
-    """Mean (N, C) of the rows of `values` (P, C) that belong to each product; NaN for a product without any."""
-    sums = np.zeros((products, values.shape[1]), np.float64)
-    np.add.at(sums, product_rows, values)
-    counts = np.bincount(product_rows, minlength=products)[:, None]
-    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    """Mean (N, C) float64 of the rows of `values` (P, C) that belong to each product; NaN for a product without any."""
+    means = pd.DataFrame(values, dtype=np.float64).groupby(product_rows).mean()
+    return means.reindex(range(products)).to_numpy()
 
 
 def listings_seen_in_training(products: pd.DataFrame, photos: Photos | None = None) -> pd.DataFrame:
-    """Which test listings are known from train: one row a test listing, in the table's order.
+    """Which test listings are known from train: one row per test listing, in the table's order.
 
-    `same_photo`: a train listing has a photo of the same pixels (two sources of the same bytes give the same clean
-    photo). `similar_text`: the words of a train text overlap with its words by a Jaccard index above 0.5.
+    `same_photo`: a train listing has a photo with the same pixels (equal photos have equal clean photos).
+    `similar_text`: a train text has a Jaccard similarity of the words above 0.5.
     """
     test, train = rows_of_split(products, "test"), rows_of_split(products, "train")
     same_photo = np.zeros(len(products), bool)
     if photos is not None:
         digests = np.array([hashlib.sha256(pixels.tobytes()).hexdigest() for pixels in photos.pixels])
-        in_train = set(digests[examples_of_split(photos, products, "train")])
-        for position in examples_of_split(photos, products, "test"):
-            same_photo[photos.product_rows[position]] |= digests[position] in in_train
+        in_train = np.isin(digests, digests[examples_of_split(photos, products, "train")])
+        same_photo[photos.product_rows[in_train]] = True
     words = CountVectorizer(binary=True, token_pattern=r"\S+", dtype=np.float32)
-    counts = words.fit_transform(products["text"].map(normalised_text) + " ∅")
-    similar = np.zeros(len(products), bool)
+    counts = words.fit_transform(products["text"].map(normalised_text) + " ∅")  # no text is without a word
     sizes = np.asarray(counts.sum(axis=1)).ravel()
+    similar_text = np.zeros(len(products), bool)
     for row in test:
         shared = (counts[train] @ counts[row].T).toarray().ravel()
-        similar[row] = bool((shared / (sizes[train] + sizes[row] - shared) > 0.5).any())
-    return pd.DataFrame({"id": products["id"], "same_photo": same_photo, "similar_text": similar}).iloc[test]
+        similar_text[row] = (shared / (sizes[train] + sizes[row] - shared) > 0.5).any()
+    return pd.DataFrame({"id": products["id"], "same_photo": same_photo, "similar_text": similar_text}).iloc[test]

@@ -1,6 +1,6 @@
-"""The texts of a listing: made clean, made comparable, and read as a price or as a split.
+"""Functions on one text of a listing: cleaning, normalisation for comparisons, and parsing of prices.
 
-Plain functions on one text each; `clean_tabular_data.py` applies them to the columns of the products table.
+`clean_tabular_data.py` applies them to the columns of the products table.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import unicodedata
 
 NULL_TEXTS = frozenset({"", "n/a", "null", "none", "nan", "<na>"})
 
-# Control characters, marks of writing direction, lone surrogates, private-use bullets: nothing that can be read.
+# Control characters, marks of writing direction, lone surrogates, private-use bullets: no readable text.
 INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufffe\uffff]"
     "|[\ud800-\udfff\ue000-\uf8ff]"
@@ -19,8 +19,6 @@ LINE_BREAK = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 SPACES = re.compile(r"[^\S\n]+")
 SPACE_AROUND_BREAK = re.compile(r" ?\n ?")
 WORD = re.compile(r"[^\W_]+")
-# What WORD finds among the first 128 characters, in small letters; all others become spaces.
-ASCII_LETTERS_AND_DIGITS = bytes(ord(chr(code).lower()) if chr(code).isalnum() else 32 for code in range(128)) * 2
 
 # The page's title: `Oak table | in Wokingham, Berkshire | Gumtree`.
 PAGE_TITLE = re.compile(r"(?: ?\| ?in\b[^|]*)? ?\| ?Gumtree$", re.IGNORECASE)
@@ -30,8 +28,8 @@ PRICE = re.compile(
     re.IGNORECASE,
 )
 
-# The site's banner, `Posted by SELLER in CATEGORY in TOWN. DATE`, in parts. Inside a sentence a full stop stands only
-# in a word (Matthew.Bracknell) or after a short word with a capital (St. Albans, Mr. Brown).
+# Parts of the site's banner, `Posted by SELLER in CATEGORY in TOWN. DATE`. Inside a sentence there is a full stop only
+# within a word (Matthew.Bracknell) or after a short word with a capital (St. Albans, Mr. Brown).
 MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
     r"|Nov(?:ember)?|Dec(?:ember)?)\.?"
@@ -47,7 +45,7 @@ INSIDE = r"(?:[^.!?\n]|\.(?!(?<!\b[A-Z]\.)(?<!\b[A-Z][a-z]\.)(?<!\b[A-Z][a-z]{2}
 CARRIER = (
     r"(?i:royal mail|post|courier|hermes|evri|dpd|ups|yodel|parcelforce|recorded|signed|special|first|second|[12])"
 )
-# Words with capitals, and the small words between them: a town or a category (Stoke-on-Trent; Men's Shoes & Boots).
+# A town or a category: capitalised words and the small words between them (Stoke-on-Trent; Men's Shoes & Boots).
 NAME = (
     r"[A-Z](?:[\w'’(),&/-]|\.(?!(?<!\bSt\.)(?:[\s.]|\Z))"
     r"| (?=(?:& )?(?:[A-Z0-9(]|[ei][A-Z])|(?:and|by|cum|de|for|in|la|le|of|on|the|to|under|upon|with|y)\b)){0,120}"
@@ -60,7 +58,7 @@ BANNERS = (
     # without a date, with category and town
     re.compile(rf"Posted by a seller in [A-Z]{INSIDE}{{0,200}}? in {NAME}(?<![,&(-])\.?"),
     re.compile(rf"Posted by (?!{CARRIER})\S{INSIDE}{{0,60}}? in {NAME}? in {NAME}(?<![,&(-])\.?"),
-    # without a date, with either: only a sentence of its own, for `Posted by` may be the seller's own words
+    # without a date, with category or town: only a whole sentence, because a seller may write `Posted by` too
     re.compile(rf"Posted by a seller in {NAME}?(?:(?<!\bSt)\.(?!\d)|(?=\n)|\Z)"),
     re.compile(
         rf"(?:(?<=[.!?)\n])|(?<=[.!?)] )|\A)Posted by (?!{CARRIER})[A-Z]{INSIDE}{{0,40}}? in "
@@ -71,13 +69,13 @@ BANNERS = (
 
 
 def is_null(text: str) -> bool:
-    """Whether a text only says that there is nothing: blank, `N/A`, `null`, `None`, `nan`, in any case."""
+    """Whether a text stands for a missing value: blank, `N/A`, `null`, `None`, `nan`, in any case."""
     text = text.strip()
     return len(text) < 5 and text.casefold() in NULL_TEXTS
 
 
 def clean_text(text: str) -> str:
-    """Readable characters only, lines ended by one line feed, single spaces, nothing at the ends."""
+    """A text of readable characters, with line feeds as line ends, single spaces, and no space at the ends."""
     if text.isprintable() and "  " not in text:
         return text.strip()
     text = INVISIBLE.sub("", LINE_BREAK.sub("\n", text))
@@ -91,7 +89,7 @@ def clean_line(text: str) -> str:
 
 
 def clean_product_name(name: str) -> str:
-    """The product's name on one line, without the page title's ` | in Town, County | Gumtree`."""
+    """A product's name on one line, without the page title's ` | in Town, County | Gumtree`."""
     name = clean_line(name)
     while (shorter := PAGE_TITLE.sub("", name).strip()) != name:
         name = shorter
@@ -99,11 +97,10 @@ def clean_product_name(name: str) -> str:
 
 
 def clean_description(description: str) -> str:
-    """The seller's own text: clean, and without the site's banner, which names the category.
+    """The seller's own text, cleaned, without the site's banner, which names the category.
 
-    The banner is `Posted by SELLER in CATEGORY in TOWN. DATE`. Category, town or date may be missing, the date has
-    several forms, and text of the seller's own may stand before and after it; that stays, also where it says that
-    the thing can be posted by Royal Mail.
+    The banner is `Posted by SELLER in CATEGORY in TOWN. DATE`. Category, town or date may be missing, and the date has
+    several forms. The seller's text before and after it is kept, also a sentence such as `Posted by Royal Mail`.
     """
     text = clean_text(description)
     while "Posted by" in text:
@@ -117,26 +114,21 @@ def clean_description(description: str) -> str:
 
 
 def normalised_text(text: str) -> str:
-    """A text as it is compared: NFKC, casefolded, only letters and digits, single spaces."""
-    if text.isascii():  # the same, faster
-        return b" ".join(text.encode("ascii").translate(ASCII_LETTERS_AND_DIGITS).split()).decode("ascii")
+    """A text for comparison: NFKC, casefolded, only letters and digits, single spaces."""
     return " ".join(WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
 def split_of(normalised: str) -> str:
-    """The split of a normalised description: 70% "train", 15% "validation", 15% "test", by its sha256.
-
-    The same text has the same split on every machine, in any order of rows and in any larger table.
-    """
+    """The split of a normalised description by its sha256: 70% "train", 15% "validation", 15% "test"."""
     part = int(hashlib.sha256(normalised.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16) % 100
     return "train" if part < 70 else "validation" if part < 85 else "test"
 
 
 def parse_price(price: str | float) -> float | None:
-    """Pounds of a price, or None where it is no amount in pounds.
+    """A price in pounds, or None where it is no amount in pounds.
 
-    `£1,250.00`, `1250`, ` £5 `, `GBP 20`, `20 GBP`, `£.50`, `-3` and numbers are amounts, and `FREE` is 0. Anything
-    else is none: `inf`, `POA`, `€5`, `£5 each`, and commas that part no thousands (`1,25`).
+    Amounts are `£1,250.00`, `1250`, ` £5 `, `GBP 20`, `20 GBP`, `£.50`, `-3` and numbers; `FREE` is 0. No amounts are
+    `inf`, `POA`, `€5`, `£5 each`, and numbers with commas that do not separate thousands (`1,25`).
     """
     text = clean_line(unicodedata.normalize("NFKC", str(price)))
     if text.casefold() == "free":

@@ -1,6 +1,5 @@
 """The embedded texts of a data folder, and batches of texts or photos for training and evaluation."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,40 +16,36 @@ from models.text_encoder import ENCODER, TextEmbeddings, TextEncoder, cached_emb
 
 @dataclass
 class Texts:
-    """The texts of a data folder, embedded; a long one in several windows, which belong to one row of the table."""
+    """The embedded texts of the listings; a long text has several windows, which belong to one row of the table."""
 
-    embeddings: TextEmbeddings  # (W, 50, 768) float16, memory-mapped
+    embeddings: TextEmbeddings | np.ndarray  # (W, 50, 768) float16
     product_rows: np.ndarray  # (W,) int64, ascending
 
     def __len__(self) -> int:
         return len(self.product_rows)
-
-    @classmethod
-    def one_each(cls, embeddings) -> "Texts":
-        """Embeddings (N, 50, 768) of which each is the only one of its row."""
-        return cls(embeddings, np.arange(len(embeddings)))
 
 
 def load_texts(
     data_dir: str | Path, products: pd.DataFrame, encoder: str = ENCODER, device: torch.device | str = "cpu"
 ) -> Texts:
     """The embedded windows of every listing's text; those not yet in embeddings/ are computed."""
-    reader = TextEncoder(encoder, device)
-    windows = [reader.windows(text) for text in products["text"]]
-    rows = np.repeat(np.arange(len(products)), [len(of_product) for of_product in windows])
+    text_encoder = TextEncoder(encoder, device)
+    names_and_descriptions = zip(products["product_name"], products["product_description"], strict=True)
+    windows = [text_encoder.windows(name, description) for name, description in names_and_descriptions]
+    product_rows = np.repeat(np.arange(len(products)), [len(of_product) for of_product in windows])
     texts = [window for of_product in windows for window in of_product]
-    return Texts(cached_embeddings(DataFolder(data_dir).embeddings, texts, reader), rows)
+    return Texts(cached_embeddings(DataFolder(data_dir).embeddings, texts, text_encoder), product_rows)
 
 
 class Batches:
-    """Batches (inputs, labels) of arrays, as often as they are asked for; what `training.fit` takes.
+    """Batches (inputs, labels) on `device`; each iteration is one epoch.
 
-    `inputs` is anything that an int64 index array indexes: pixels (P, S, S, 3) uint8 or text embeddings (N, 50, 768)
-    float16. `rows` says which of them belong to the split, `labels` (one each of `rows`) what they are: whole numbers,
-    or a row of probabilities each. `transform` works on a whole batch on `device`; without it the batch is given as it
-    is. Shuffling draws from torch's global generator, so that a restored random state gives the same order again.
-    `share` is (number of this process, number of processes): of each batch it takes its equal part. On a GPU the whole
-    array is moved there once if it fits.
+    `inputs` is anything that an int64 array indexes: pixels (P, S, S, 3) uint8 or embeddings (W, 50, 768) float16.
+    `rows` are the positions in `inputs` that belong to the split; `labels` has one entry for each of them: class
+    numbers (R,), or probabilities (R, C). `transform` is applied to each batch of inputs on the device. Shuffling draws
+    from torch's global generator, so a restored random state gives the same order. With several processes, each takes
+    an equal part of every batch. A last batch with fewer examples than processes is left out; in a shuffled epoch one
+    with fewer than two for each, since batch normalisation cannot train on one.
     """
 
     def __init__(
@@ -62,60 +57,44 @@ class Batches:
         shuffle: bool = False,
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
         device: torch.device | str = "cpu",
-        share: tuple[int, int] = (0, 1),
+        rank: int = 0,
+        world_size: int = 1,
     ):
-        if len(rows) != len(labels):
-            raise ValueError(f"{len(rows)} rows but {len(labels)} labels")
-        self.inputs = _on_device(inputs, torch.device(device))
+        self.device = torch.device(device)
+        self.inputs = inputs
         self.rows = np.asarray(rows, np.int64)
         labels = np.array(labels)
         self.labels = torch.from_numpy(labels.astype(np.int64 if labels.ndim == 1 else np.float32))
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.transform = transform
-        self.device = torch.device(device)
-        self.share = share
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.rows), self.batch_size)
-        return whole + (rest >= self.share[1])  # a rest that not every process has a part of is left out
+        return whole + (rest >= (2 * self.world_size if self.shuffle else self.world_size))
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         order = torch.randperm(len(self.rows)) if self.shuffle else torch.arange(len(self.rows))
-        process, processes = self.share
         for chosen in order.split(self.batch_size)[: len(self)]:
-            chosen = chosen[process : len(chosen) - len(chosen) % processes : processes]
-            rows = self.rows[chosen.numpy()]
+            chosen = chosen[self.rank : len(chosen) - len(chosen) % self.world_size : self.world_size]
             with memory_advice(self.batch_size):
-                if isinstance(self.inputs, torch.Tensor):
-                    batch = self.inputs[torch.from_numpy(rows).to(self.device, non_blocking=True)]
-                else:
-                    batch = torch.from_numpy(np.ascontiguousarray(self.inputs[rows])).to(self.device)
+                batch = torch.from_numpy(self.inputs[self.rows[chosen.numpy()]]).to(self.device)
                 if self.transform is not None:
                     batch = self.transform(batch)
-            yield batch, self.labels[chosen].to(self.device, non_blocking=True)
-
-
-def _on_device(inputs, device: torch.device):
-    """`inputs` as a tensor on a GPU that has room for twice as much; elsewhere as they are."""
-    if (
-        device.type != "cuda"
-        or math.prod(inputs.shape) * inputs.dtype.itemsize > torch.cuda.mem_get_info(device)[0] / 2
-    ):
-        return inputs
-    return torch.from_numpy(np.asarray(inputs)).to(device)
+            yield batch, self.labels[chosen].to(self.device)
 
 
 def mean_embeddings(embeddings, block: int = 1024) -> np.ndarray:
-    """Mean (N, 768) float32 of the tokens that are there in each embedded text (N, 50, 768)."""
+    """Mean (N, 768) float32 over the tokens of each embedded text (N, 50, 768); padding does not count."""
     blocks = []
     for start in range(0, len(embeddings), block):
         tokens = np.asarray(embeddings[start : start + block], np.float32)
-        there = (tokens != 0).any(axis=2).sum(axis=1, keepdims=True)
-        blocks.append(tokens.sum(axis=1) / np.maximum(there, 1))
+        counts = (tokens != 0).any(axis=2).sum(axis=1, keepdims=True)
+        blocks.append(tokens.sum(axis=1) / np.maximum(counts, 1))
     return np.concatenate(blocks)
 
 
 def product_embeddings(texts: Texts, products: int) -> np.ndarray:
-    """Mean (N, 768) of the embedded tokens of each product's windows."""
+    """Mean embedding (N, 768) of each of N products, over its windows."""
     return mean_per_product(mean_embeddings(texts.embeddings), texts.product_rows, products)

@@ -1,20 +1,24 @@
-"""Checkpoints: a network's weights, what they were trained on, and, to go on training, everything that changes in it.
+"""Checkpoints: a network's weights, what they were trained on, and what is needed to go on training.
 
-A checkpoint is a file of tensors and plain values, written beside its place and renamed, and read with
-`weights_only=True`, so that a file from elsewhere cannot run code.
+A checkpoint is a file of tensors and plain values, written whole or not at all, and read with `weights_only=True`, so
+that a file from elsewhere cannot run code.
 """
 
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from marketplace.data_folder import UserError, write_whole
+from marketplace.data_folder import DataFolder, UserError, write_whole
 
 CONTENT = {"model", "weights", "labels", "configuration", "validation"}
+
+
+def checkpoint_path(data_dir: str | Path, name: str, kind: str = "best") -> Path:
+    """Path of the checkpoint of the network `name` ("text", "image", "combined"): of its best epoch, or, as kind
+    "last", of an unfinished training."""
+    return DataFolder(data_dir).checkpoints / f"{name}_model_{kind}.pt"
 
 
 def save_checkpoint(
@@ -25,12 +29,12 @@ def save_checkpoint(
     weights: dict[str, torch.Tensor] | None = None,
     configuration: dict[str, Any] | None = None,
     validation: dict[str, float] | None = None,
-    training: dict[str, Any] | None = None,
+    **more: Any,
 ) -> None:
-    """Write the weights of `model`, or `weights` of the same form, and what they mean; whole or not at all.
+    """Write the weights of `model`, or other `weights` of the same shapes, with what they mean.
 
-    `labels` names the classes in order. `configuration` (settings), `validation` (scores) and `training` (what
-    `resume` needs) hold tensors, texts and plain numbers only.
+    `labels` are the names of the classes in order. `configuration` (settings), `validation` (scores) and `more` hold
+    tensors, texts and plain numbers only.
     """
     checkpoint = {
         "model": type(model).__name__,
@@ -38,9 +42,8 @@ def save_checkpoint(
         "labels": list(labels),
         "configuration": configuration or {},
         "validation": validation or {},
+        **more,
     }
-    if training is not None:
-        checkpoint["training"] = training
     with write_whole(path) as partial:
         torch.save(checkpoint, partial)
 
@@ -53,24 +56,25 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Read a checkpoint onto `device`, and its weights into `model` if one is given.
 
-    Raises UserError when the file is missing, truncated or no checkpoint of ours, when it holds another network or
-    another number of classes than `model`, and when its categories are not `labels`.
+    Raises UserError when the file is missing, damaged or of another kind, when it holds another network or another
+    number of classes than `model`, and when its categories are not `labels`.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"the checkpoint {path} is missing: run train_models.py first.")
     try:
         checkpoint = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # a damaged or foreign file fails in many ways, none of them harmful with weights_only
+    except Exception as error:  # a damaged file fails in many ways, all of them harmless with weights_only
         raise UserError(
-            f"the checkpoint {path} is damaged or not one of ours ({type(error).__name__}): "
+            f"the checkpoint {path} is damaged or of another kind ({type(error).__name__}): "
             "give another file, or run train_models.py again."
         ) from None
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CONTENT:
-        raise UserError(f"the checkpoint {path} is not one of ours: give another file, or run train_models.py again.")
+        raise UserError(f"the checkpoint {path} is of another kind: give another file, or run train_models.py again.")
     if labels is not None and checkpoint["labels"] != list(labels):
+        different = sorted(set(checkpoint["labels"]) ^ set(labels)) or ["in another order"]
         raise UserError(
-            f"the checkpoint {path} was trained on other categories ({_difference(checkpoint['labels'], labels)}): "
+            f"the checkpoint {path} was trained on other categories than those of the data ({', '.join(different)}): "
             "run train_models.py again, without --resume."
         )
     if model is not None:
@@ -78,47 +82,15 @@ def load_checkpoint(
     return checkpoint
 
 
-def _difference(theirs: list[str], ours: list[str]) -> str:
-    if len(theirs) != len(ours):
-        return f"{len(theirs)} there, {len(ours)} in the data"
-    first = next(position for position, pair in enumerate(zip(theirs, ours, strict=True)) if pair[0] != pair[1])
-    return f"number {first} is {theirs[first]!r} there, {ours[first]!r} in the data"
-
-
 def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
-    """Put the weights of a checkpoint read from `path` into `model`; raises UserError when they do not fit."""
+    """Load the weights of a checkpoint read from `path` into `model`; raises UserError when they do not fit."""
     name = type(model).__name__
     if checkpoint["model"] != name:
         raise UserError(f"the checkpoint {path} holds a {checkpoint['model']}, not a {name}: give another file.")
-    weights, own = checkpoint["weights"], model.state_dict()
-    if weights.keys() != own.keys():
-        raise UserError(f"the checkpoint {path} is of another version of {name}: run train_models.py again.")
-    if any(weights[key].shape != own[key].shape for key in own):
+    try:
+        model.load_state_dict(checkpoint["weights"])
+    except RuntimeError:
         raise UserError(
-            f"the checkpoint {path} holds a {name} for {len(checkpoint['labels'])} categories and does not fit this "
-            "one: give another file or run train_models.py again."
-        )
-    model.load_state_dict(weights)
-
-
-def random_states(device: torch.device) -> dict[str, Any]:
-    """The states of all random number generators as tensors and plain numbers, for `set_random_states`."""
-    version, words, gauss = random.getstate()
-    _, keys, position, has_gauss, cached = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state(),
-        "device": torch.get_device_module(device).get_rng_state() if device.type != "cpu" else None,
-        "python": [version, torch.tensor(words, dtype=torch.int64), gauss],
-        "numpy": [torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
-    }
-
-
-def set_random_states(states: dict[str, Any], device: torch.device) -> None:
-    """Put all random number generators back to where `random_states` found them."""
-    torch.set_rng_state(states["torch"].cpu())
-    if states["device"] is not None and device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(states["device"].cpu())
-    version, words, gauss = states["python"]
-    random.setstate((version, tuple(words.tolist()), gauss))
-    keys, *rest = states["numpy"]
-    np.random.set_state(("MT19937", keys.cpu().numpy().astype(np.uint32), *rest))
+            f"the checkpoint {path} holds a {name} of another version or number of categories "
+            f"({len(checkpoint['labels'])}): give another file, or run train_models.py again."
+        ) from None

@@ -8,11 +8,14 @@ from models.text_model import TextModel
 
 
 class CombinedModel(nn.Module):
-    """A text model and an image model, and one linear layer on what the two say.
+    """A text model, an image model, and one linear layer on the logits of both.
 
-    `mean_text_output` and `mean_image_output` (num_classes,) stand in for a missing text or photo; they are buffers,
-    so that a checkpoint carries them.
+    `mean_text_output` and `mean_image_output` (num_classes,) replace the logits of a missing text or photo; they are
+    buffers, so that a checkpoint holds them.
     """
+
+    mean_text_output: Tensor
+    mean_image_output: Tensor
 
     def __init__(
         self, text_model: nn.Module | None = None, image_model: nn.Module | None = None, num_classes: int = 13
@@ -26,19 +29,20 @@ class CombinedModel(nn.Module):
 
     def forward(self, text: Tensor | None, image: Tensor | None) -> Tensor:
         """Logits (N, num_classes) of texts (N, 50, 768) and photos (N, 3, H, W); one of the two may be None."""
-        if text is None and image is None:
-            raise ValueError("CombinedModel needs a text or a photo")
         return self.combine(
             None if text is None else self.text_model(text), None if image is None else self.image_model(image)
         )
 
     def combine(self, text_output: Tensor | None, image_output: Tensor | None) -> Tensor:
-        """Logits (N, num_classes) from the outputs of the branches, (N, num_classes) each; one may be None.
+        """Logits (N, num_classes) from the logits of the branches, (N, num_classes) each; one may be None.
 
-        A product with several photos enters with the mean of their outputs.
+        The image output of a product with several photos is the mean of their logits.
         """
+        present = text_output if image_output is None else image_output
+        if present is None:
+            raise ValueError("CombinedModel needs a text or a photo")
         if text_output is None:
-            text_output = self.mean_text_output.to(image_output.dtype).expand_as(image_output)
+            text_output = self.mean_text_output.to(present.dtype).expand_as(present)
         if image_output is None:
-            image_output = self.mean_image_output.to(text_output.dtype).expand_as(text_output)
+            image_output = self.mean_image_output.to(present.dtype).expand_as(present)
         return self.fusion(torch.cat([text_output, image_output], dim=1))  # (N, 2 * num_classes) -> (N, num_classes)

@@ -1,7 +1,6 @@
-"""Training by the leaf categories: a network for main categories learns what tells `Sofas` from `Lamps`, too.
+"""Training with the leaf categories: `Sofas` or `Lamps` as label, while the network predicts `Home & Garden`.
 
-A main category holds things that look and read nothing like each other. A network that is told the leaf learns from
-each example what it is, and not only which heap of different things it lies on.
+Products of one main category have little in common in words or shape; the leaf category is the more informative label.
 """
 
 from collections.abc import Sequence
@@ -10,25 +9,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.training import Learner
 
-class LeafCategories(nn.Module):
-    """A network (`model`) for C main categories, and while it trains a second last layer for their L leaves.
 
-    In training the output is log P(main) + log P(leaf | main), a logit for each leaf (N, L), for a cross-entropy with
-    the leaf as label: that is the cross-entropy of the main category plus that of the leaf within it. In evaluation it
-    is the model's own output, (N, C). Source: Morin and Bengio, Hierarchical Probabilistic Neural Network Language
-    Model, 2005.
+class LeafCategories(Learner):
+    """A network (`model`) for C main categories with a second last layer for their L leaf categories.
+
+    In training mode the output is log P(main) + log P(leaf | main), (N, L); its cross-entropy with the leaf as label is
+    that of the main category plus that of the leaf within it. In evaluation mode the output is the model's own, (N, C).
+    Source: Morin and Bengio, Hierarchical Probabilistic Neural Network Language Model, 2005.
     """
 
+    main_of_leaf: Tensor  # (L,)
+    belongs: Tensor  # (C, L)
+
     def __init__(self, model: nn.Module, main_of_leaf: Sequence[int] | np.ndarray):
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         last = self._last_layer()
         self.leaf_layer = nn.Linear(last.in_features, len(main_of_leaf))
         main = torch.as_tensor(np.asarray(main_of_leaf, np.int64))
         self.register_buffer("main_of_leaf", main, persistent=False)
         belongs = main[None] == torch.arange(last.out_features)[:, None]
-        self.register_buffer("belongs", belongs, persistent=False)  # (C, L)
+        self.register_buffer("belongs", belongs, persistent=False)
 
     def _last_layer(self) -> nn.Linear:
         return [module for module in self.model.modules() if isinstance(module, nn.Linear)][-1]
@@ -46,20 +48,28 @@ class LeafCategories(nn.Module):
         totals = torch.where(self.belongs, leaf[:, None], -1e4).logsumexp(2)  # (N, C)
         return main[:, self.main_of_leaf] + leaf - totals[:, self.main_of_leaf]
 
+    def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Whether the predicted leaf has the main category of the label; (N,) bool.
+
+        `labels` are leaves (N,) or probabilities (N, L), of which the highest counts.
+        """
+        labels = labels.argmax(1) if labels.ndim == 2 else labels
+        return self.main_of_leaf[logits.argmax(1)] == self.main_of_leaf[labels]
+
 
 def leaf_labels(categories: Sequence[str], main_codes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers (N,) of the category paths of N products, and the main category (L,) of each number; both int64."""
+    """Leaf numbers (N,) of N products from their category paths, and the main category (L,) of each leaf; int64."""
     paths = np.array([f"{code:09d}/{path}" for path, code in zip(categories, main_codes, strict=True)])
     leaves, labels = np.unique(paths, return_inverse=True)
     return labels.astype(np.int64), np.array([int(leaf[:9]) for leaf in leaves], np.int64)
 
 
 def soft_leaf_labels(leaves: np.ndarray, main_of_leaf: np.ndarray, teacher: np.ndarray, share: float) -> np.ndarray:
-    """Targets (N, L) float32 of a cross-entropy over leaves: 1 - `share` for the true leaf (N,) of each row, and
-    `share` for what the `teacher` (N, C) says of its main categories.
+    """Target probabilities (N, L) float32: 1 - `share` for each product's leaf (N,), and `share` distributed by the
+    `teacher`'s probabilities (N, C) of the main categories.
 
-    What goes to the true main category goes to the true leaf; what goes to another is spread over its leaves as they
-    are frequent.
+    The teacher's probability of the true main category goes to the true leaf, that of another main category to its
+    leaves in proportion to their frequency.
     """
     rows = np.arange(len(leaves))
     frequencies = np.bincount(leaves, minlength=len(main_of_leaf)).astype(np.float64)

@@ -1,8 +1,8 @@
-"""Convolutions over few pixels as matrix products: faster in training on a CPU that multiplies bfloat16 numbers.
+"""Convolutions over few pixels as matrix products, which train faster on a CPU with bfloat16 instructions.
 
-The last stages of a ResNet see 4 x 4 and 2 x 2 pixels of a photo of 64. There oneDNN's gradient of a convolution takes
-longer than the same sums written as a matrix product; over more pixels, in float32 and without gradients it is the
-faster way (`benchmarks/training.py` measures an epoch with and without).
+The last stages of a ResNet have outputs of 4 x 4 and 2 x 2 pixels for a photo of 64. There oneDNN's gradient of a
+convolution takes longer than a matrix product; with more pixels, in float32 and without gradients it is the faster way
+(`benchmarks/training.py` measures an epoch with and without).
 """
 
 import contextlib
@@ -16,8 +16,8 @@ MOST_PIXELS = 16  # of a convolution's output
 
 
 class SmallConvolutions(TorchFunctionMode):
-    """While it is entered, the convolutions of `nn.Conv2d` with at most 16 pixels of output are matrix products, those
-    in groups or dilated apart. Models and their weights stay as they are."""
+    """Within this context `nn.Conv2d` with at most 16 pixels of output is a matrix product, unless it is grouped or
+    dilated. Models and their weights are not changed."""
 
     def __torch_function__(self, function, types, arguments=(), options=None):
         options = options or {}
@@ -33,7 +33,7 @@ def small_convolutions(device: torch.device) -> contextlib.AbstractContextManage
 
 
 def _convolution(image: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
-    """`F.conv2d`, written out as a product where the output is small and neither dilated nor in groups."""
+    """`F.conv2d`, as a matrix product where the output is small and neither dilated nor grouped."""
     pairs = isinstance(stride, tuple) and isinstance(padding, tuple)
     if not pairs or dilation not in (1, (1, 1)) or groups != 1 or image.ndim != 4:
         return F.conv2d(image, weight, bias, stride, padding, dilation, groups)
@@ -41,7 +41,7 @@ def _convolution(image: Tensor, weight: Tensor, bias=None, stride=1, padding=0, 
     height, width = ((size + 2 * border - kernel) // step + 1 for size, kernel, step, border in sizes)
     if min(height, width) < 1 or height * width > MOST_PIXELS:
         return F.conv2d(image, weight, bias, stride, padding, dilation, groups)
-    pixels = image.permute(0, 2, 3, 1)  # (N, H, W, C), as channels_last lies in memory
+    pixels = image.permute(0, 2, 3, 1)  # (N, H, W, C), the memory layout of channels_last
     if any(padding):
         pixels = F.pad(pixels, (0, 0, padding[1], padding[1], padding[0], padding[0]))
     bottom, right = (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1

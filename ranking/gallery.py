@@ -1,4 +1,4 @@
-"""One self-contained web page of ranked listings: photos inside the page, no server, no script, no network."""
+"""A self-contained web page of ranked listings: photos inside the page, no server, no script, no network."""
 
 import base64
 import html
@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from marketplace.data_folder import DataFolder, write_whole
+from marketplace.data_folder import DataFolder
 from marketplace.photo_cleaning import PhotoError, clean_photo
 
-PHOTO_SIZE = 240
+PHOTO_SIZE = 240  # pixels
 QUALITY = 82
 
 STYLE = """
@@ -32,57 +32,50 @@ small { color: #666; display: block }
 """
 
 
-def photo_data_url(paths: Sequence[Path], size: int = PHOTO_SIZE) -> str | None:
-    """The first of `paths` that can be read, as a JPEG inside a `data:` URL; None when there is none."""
+def photo_tag(paths: Sequence[Path], description: str) -> str:
+    """The first of `paths` that can be read, as a JPEG inside the page; else the words "no photo"."""
+    inside = "no photo"
     for path in paths:
         try:
             with open(path, "rb") as file:
-                picture = clean_photo(file, size)
+                picture = clean_photo(file, PHOTO_SIZE)
         except (PhotoError, OSError):
             continue
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=QUALITY)
-        return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return None
-
-
-def photo_paths(folder: DataFolder, image_ids: Sequence[str], image_size: int) -> list[Path]:
-    """Where the photos of a listing may lie: the raw ones first, for they are larger, then the clean ones."""
-    raw = [folder.images / f"{name}{suffix}" for name in image_ids for suffix in (".jpg", ".jpeg", ".JPG", ".JPEG")]
-    return raw + [folder.clean_images(image_size) / f"{name}.jpg" for name in image_ids]
-
-
-def photo_tag(data_url: str | None, description: str) -> str:
-    """A photo, or the words "no photo" in its place."""
-    inside = f'<img src="{data_url}" alt="{html.escape(description)}">' if data_url else "no photo"
+        content = base64.b64encode(buffer.getvalue()).decode("ascii")
+        inside = f'<img src="data:image/jpeg;base64,{content}" alt="{html.escape(description)}">'
+        break
     return f'<div class="photo">{inside}</div>'
 
 
+def photo_paths(folder: DataFolder, image_ids: Sequence[str], image_size: int) -> list[Path]:
+    """Where the photos of a listing may be: the raw ones first, for they are larger, then the clean ones."""
+    return [photos / f"{name}.jpg" for photos in (folder.images, folder.clean_images(image_size)) for name in image_ids]
+
+
 def gallery_page(
-    heading: str, query_text: str, query_photo: str | None, results: Sequence[Mapping[str, Any]], photos: Sequence
+    query_text: str,
+    query_photos: Sequence[Path],
+    results: Sequence[Mapping[str, Any]],
+    result_photos: Sequence[Sequence[Path]],
 ) -> str:
-    """The page as HTML. `results` are those of `rank_products.py --json`, `photos` their `data:` URLs or None."""
+    """The page as HTML. `results` are those of `rank_products.py --json`, `result_photos` where their photos may be."""
     cards = []
-    for result, photo in zip(results, photos, strict=True):
-        distance = "" if result.get("distance_km") is None else f" · {result['distance_km']:.0f} km"
+    for result, paths in zip(results, result_photos, strict=True):
+        distance = f" · {result['distance_km']:.0f} km" if "distance_km" in result else ""
         cards.append(
-            f"<li>{photo_tag(photo, result['product_name'])}"
+            f"<li>{photo_tag(paths, result['product_name'])}"
             f'<div class="text"><b>{result["rank"]}. {html.escape(result["product_name"])}</b>'
             f'<span class="price">£{result["price"]:,.2f}</span>'
             f"<small>{html.escape(result['category'])}</small>"
             f"<small>{html.escape(result['location'])}{distance} · score {result['score']:.3f}</small></div></li>"
         )
-    query = f"{photo_tag(query_photo, 'the query')}" if query_photo else ""
+    query = photo_tag(query_photos, "the query") if query_photos else ""
     return (
         '<!DOCTYPE html>\n<html lang="en-GB">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(heading)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f'<div class="query">{query}<div><h1>{html.escape(heading)}</h1><p>{html.escape(query_text)}</p></div></div>\n'
+        f"<title>Listings that suit</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f'<div class="query">{query}<div><h1>Listings that suit</h1><p>{html.escape(query_text)}</p></div></div>\n'
         "<ol>\n" + "\n".join(cards) + "\n</ol>\n</body>\n</html>\n"
     )
-
-
-def write_gallery(path: Path, page: str) -> None:
-    """Write the page, whole or not at all."""
-    with write_whole(path) as partial:
-        partial.write_text(page, encoding="utf-8")

@@ -1,223 +1,222 @@
-"""One unit vector a product, out of its text and its photos, and the same of a query that has only one of the two.
+"""One unit vector for each listing from its text and its photos; a query may have only one of the two.
 
-A vector is made of blocks, each of length 1 (`models.product_index.join_blocks`):
+A vector is made of six blocks, each of length 1:
 
-- `words`: what the text encoder says, the mean over the tokens;
-- `text_path`: how probable each leaf category is by the words, a linear discriminant fitted on the train products;
-- `text_category`: how probable each main category is by TextModel;
-- `look`, `photo_path`, `photo_category`: the same by the last hidden layer and the output of ImageModel, each the mean
-  over the product's photos.
+- `text_embedding`: the mean of the text encoder's tokens;
+- `text_leaf_category`: probabilities of the leaf and main categories, by a linear discriminant on that embedding;
+- `text_main_category`: probabilities of the main categories, by TextModel;
+- `image_embedding`, `image_leaf_category`, `image_main_category`: the same from the last hidden layer and the logits
+  of ImageModel, each the mean over the photos of a listing.
 
-Of probabilities the square roots are taken: they have length 1, and their inner product (Bhattacharyya's coefficient)
-is 1 for equal distributions. The weights of the blocks are chosen on validation products as queries among the train
-products, by NDCG@10. Last, the vectors are turned onto the axes along which the train products differ most, and cut.
+Probabilities enter as square roots, which have length 1; the inner product of two is the Bhattacharyya coefficient.
+The weights of the blocks are chosen by NDCG@10 with validation listings as queries among train listings. Finally the
+vectors are projected on their principal axes among the train listings.
 """
 
+import warnings
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from scipy.special import softmax
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from marketplace.data_folder import UserError
-from ranking.index import join_blocks, unit_rows
+from ranking.index import unit_rows
 from ranking.quality import choose_weights, main_of, relevance_grades
 
-TEXT_BLOCKS = ("words", "text_path", "text_category")
-PHOTO_BLOCKS = ("look", "photo_path", "photo_category")
-DIMENSION = 256  # costs nothing in NDCG that could be measured, and a kilobyte a product
-SHRINKAGE = 0.1  # of the covariance within leaf categories towards a ball
-TEMPERATURE = 3.0  # of the discriminants, which are too sure of themselves
-LEAST_WEIGHTS = {"words": 0.1}  # so that within a leaf category, too, what reads alike comes first
-LARGEST_FIT = 20_000  # train products that a fit looks at
-LARGEST_CHOICE = (1_000, 5_000)  # validation queries and train products for the choice of weights
+TEXT_LAYERS = 2  # all-MiniLM-L6-v2: two hidden layers side by side
+DIMENSION = 256  # without measurable loss of NDCG; one kilobyte for each listing
+SHRINKAGE = 0.1  # of the covariance towards a multiple of the identity
+TEMPERATURE = 3.0  # of the discriminants, whose probabilities are overconfident
+# similar texts come first within a leaf category, and a query by photo alone never has a vector of zeros
+MINIMUM_WEIGHTS = {"text_embedding": 0.1, "image_embedding": 0.01}
+MAXIMUM_FIT = 20_000  # train listings
+MAXIMUM_QUERIES, MAXIMUM_CORPUS = 1_000, 5_000  # validation and train listings for the choice of weights
 
 
 @dataclass
 class Features:
-    """What the networks say of N products; a row of NaN where a product has no text or no photo.
+    """Outputs of the networks for N listings; rows of NaN for a missing text or photo, None without the network."""
 
-    words (N, 768): mean of the encoder's tokens; look (N, 256): ImageModel's last hidden layer, mean of the photos;
-    text_output, photo_output (N, C): logits. A network that is not there leaves None.
-    """
-
-    words: np.ndarray | None = None
-    text_output: np.ndarray | None = None
-    look: np.ndarray | None = None
-    photo_output: np.ndarray | None = None
+    text_embedding: np.ndarray | None = None  # (N, 768) float32
+    text_logits: np.ndarray | None = None  # (N, C) float32
+    image_embedding: np.ndarray | None = None  # (N, 256) float32
+    image_logits: np.ndarray | None = None  # (N, C) float32
 
     def rows(self, chosen: np.ndarray) -> "Features":
-        """The features of some of the products."""
-        return Features(*(None if part is None else part[chosen] for part in self.parts()))
-
-    def parts(self) -> tuple[np.ndarray | None, ...]:
-        return self.words, self.text_output, self.look, self.photo_output
-
-    def without_photos(self) -> "Features":
-        return Features(self.words, self.text_output, *(_all_missing(part) for part in self.parts()[2:]))
-
-    def without_texts(self) -> "Features":
-        return Features(*(_all_missing(part) for part in self.parts()[:2]), self.look, self.photo_output)
-
-
-def _all_missing(part: np.ndarray | None) -> np.ndarray | None:
-    return None if part is None else np.full_like(part, np.nan)
+        """The features of the listings `chosen` (int64)."""
+        return Features(**{name: part[chosen] for name, part in vars(self).items() if part is not None})
 
 
 def root_of_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Square roots of the softmax of each row; their squares sum to 1. Rows of NaN become zeros."""
-    missing = np.isnan(logits).any(axis=1, keepdims=True)
-    logits = np.where(missing, 0, logits)
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return np.where(missing, 0, np.sqrt(probabilities)).astype(np.float32)
+    """Square roots (N, C) of the softmax of each row, float32; rows of NaN become zeros."""
+    return np.nan_to_num(np.sqrt(softmax(logits, axis=1))).astype(np.float32)
 
 
-def fit_discriminant(features: np.ndarray, labels: np.ndarray, shrinkage: float = SHRINKAGE) -> dict[str, np.ndarray]:
-    """Linear discriminant of classes 0..C-1 on features (N, D): logits are `features @ weights + bias`.
+def join_blocks(blocks: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
+    """Unit vectors (N, sum of D) float32 from blocks {name: (N, D)} with rows of length 1, or 0 where missing.
 
-    All classes share the covariance within classes, shrunk towards a ball of the same volume; Hastie, Tibshirani and
-    Friedman, The Elements of Statistical Learning, section 4.3.
+    Each block is multiplied by the square root of its weight, so that the inner product of two vectors is the
+    weighted mean of the blocks' cosines.
     """
-    features = np.asarray(features, np.float64)
-    counts = np.bincount(labels).astype(float)
-    sums = np.zeros((len(counts), features.shape[1]))
-    np.add.at(sums, labels, features)
-    means = sums / counts[:, None]
-    residuals = features - means[labels]
-    covariance = residuals.T @ residuals / len(features)
-    ball = max(np.trace(covariance) / len(covariance), 1e-9) * np.eye(len(covariance))
-    weights = np.linalg.solve((1 - shrinkage) * covariance + shrinkage * ball, means.T)
-    bias = np.log(counts / counts.sum()) - 0.5 * np.sum(means.T * weights, axis=0)
-    return {"weights": weights.astype(np.float32), "bias": bias.astype(np.float32)}
+    return unit_rows(np.concatenate([np.float32(np.sqrt(weights[name])) * blocks[name] for name in blocks], axis=1))
+
+
+def fit_discriminant(embeddings: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients (D, C) and intercepts (C,) of a linear discriminant of classes 0 to C-1 on embeddings (N, D).
+
+    Logits are `embeddings @ coefficients + intercepts`. scikit-learn gives one column for two classes, and refuses
+    one class or as many classes as listings: then all logits are 0, the probabilities uniform.
+    """
+    classes = int(labels.max()) + 1
+    if classes <= 2 or classes == len(labels):
+        return np.zeros((embeddings.shape[1], classes), np.float32), np.zeros(classes, np.float32)
+    discriminant = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE)
+    with warnings.catch_warnings():  # of classes with one listing, whose covariance is zero
+        warnings.filterwarnings("ignore", "Only one sample available")
+        discriminant.fit(np.asarray(embeddings, np.float64), labels)
+    return discriminant.coef_.T.astype(np.float32), discriminant.intercept_.astype(np.float32)
+
+
+@dataclass
+class EmbeddingSpace:
+    """Turns embeddings, of texts or of photos, into two blocks."""
+
+    mean: np.ndarray  # (layers, D / layers) float32, of the embeddings with each layer at length 1
+    coefficients: np.ndarray  # (D, L) float32, of the discriminant of the leaf categories
+    intercepts: np.ndarray  # (L,) float32
+    main_of_leaf: np.ndarray  # (L, M) float32: 1 where a leaf category belongs to a main category, else 0
+
+    @classmethod
+    def fit(cls, embeddings: np.ndarray, paths: np.ndarray, layers: int) -> "EmbeddingSpace":
+        """Fit on embeddings (N, D) of `layers` hidden layers side by side, and on category paths (N,)."""
+        leaf_names, labels = np.unique(paths.astype(str), return_inverse=True)
+        main_names, mains = np.unique([main_of(name) for name in leaf_names], return_inverse=True)
+        mean = _unit_layers(embeddings, layers).mean(axis=0).reshape(layers, -1)
+        coefficients, intercepts = fit_discriminant(_centred(embeddings, mean), labels)
+        return cls(mean, coefficients, intercepts, np.eye(len(main_names), dtype=np.float32)[mains])
+
+    def blocks(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The embedding block (N, D / layers) and the leaf category block (N, L + M), zeros for missing embeddings.
+
+        The discriminant uses all layers; as a block the last layer alone gives the better ranking.
+        """
+        centred = _centred(embeddings, self.mean)
+        logits = centred @ self.coefficients + self.intercepts
+        logits[~centred.any(axis=1)] = np.nan
+        leaves = root_of_probabilities(logits / TEMPERATURE)
+        mains = np.sqrt(leaves**2 @ self.main_of_leaf)
+        last_layer = centred[:, -self.mean.shape[1] :]
+        return last_layer, unit_rows(np.concatenate([leaves, mains], axis=1))
+
+
+def _unit_layers(embeddings: np.ndarray, layers: int) -> np.ndarray:
+    """Embeddings (N, D) with each layer at length 1; zeros for missing ones."""
+    return unit_rows(embeddings.reshape(-1, embeddings.shape[1] // layers)).reshape(embeddings.shape)
+
+
+def _centred(embeddings: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Embeddings (N, D) less the mean (layers, D / layers), each layer at length 1; zeros for missing ones."""
+    unit = _unit_layers(embeddings, len(mean))
+    return _unit_layers((unit - mean.ravel()) * unit.any(axis=1, keepdims=True), len(mean))
+
+
+def feature_blocks(sides: Mapping[str, EmbeddingSpace], features: Features) -> dict[str, np.ndarray]:
+    """Blocks {name: (N, width) float32} with rows of length 1, zeros for missing texts or photos.
+
+    `sides` holds the fitted spaces of "text" and "image"; without one its two blocks are left out.
+    """
+    blocks = {}
+    for side, embeddings, logits in (
+        ("text", features.text_embedding, features.text_logits),
+        ("image", features.image_embedding, features.image_logits),
+    ):
+        if side in sides and embeddings is not None:
+            blocks[f"{side}_embedding"], blocks[f"{side}_leaf_category"] = sides[side].blocks(embeddings)
+        if logits is not None:
+            blocks[f"{side}_main_category"] = root_of_probabilities(logits)
+    return blocks
 
 
 @dataclass
 class VectorSpace:
-    """How features become unit vectors; everything that was fitted lies in `arrays`, so that it can be saved."""
+    """Turns features into unit vectors."""
 
-    arrays: dict[str, np.ndarray]
-    weights: dict[str, float]
-    validation_ndcg: float | None = None
+    sides: dict[str, EmbeddingSpace]  # "text" and "image"
+    weights: dict[str, float]  # of the blocks; they sum to 1
+    axes: dict[str, np.ndarray]  # (width, D) float32 of each block
 
-    def blocks(self, features: Features) -> dict[str, np.ndarray]:
-        """Blocks {name: (N, D) float32} of length 1, zeros where text or photo is missing."""
-        blocks = {}
-        for side, (seen, output) in {
-            "text": (features.words, features.text_output),
-            "photo": (features.look, features.photo_output),
-        }.items():
-            if seen is not None and f"{side}_mean" in self.arrays:
-                likeness, inputs = self._centred(side, seen)
-                blocks["words" if side == "text" else "look"] = likeness
-                blocks[f"{side}_path"] = self._path(side, inputs)
-            if output is not None:
-                blocks[f"{side}_category"] = root_of_probabilities(output)
-        return blocks
+    def vectors(self, features: Features) -> np.ndarray:
+        """Unit vectors (N, D) float32; missing blocks count as zeros."""
+        blocks = feature_blocks(self.sides, features)
+        return unit_rows(join_blocks(blocks, self.weights) @ np.concatenate([self.axes[name] for name in blocks]))
 
-    def _centred(self, side: str, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Unit features less the mean of the train products, for the inner product and for the discriminant.
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Arrays of numbers, from which `from_arrays` makes an equal space."""
+        arrays = {f"axes.{name}": axes for name, axes in self.axes.items()}
+        arrays |= {f"weight.{name}": np.array(weight) for name, weight in self.weights.items()}
+        for side, space in self.sides.items():
+            arrays |= {f"{side}.{name}": array for name, array in vars(space).items()}
+        return arrays
 
-        The encoder's two layers count alike for the discriminant; for likeness the last alone is better.
-        """
-        layers = np.split(np.asarray(seen, np.float32), 2, axis=1) if side == "text" else [seen]
-        joined = np.concatenate([unit_rows(layer) for layer in layers], axis=1)
-        present = joined.any(axis=1, keepdims=True)
-        centred = (joined - self.arrays[f"{side}_mean"]) * present
-        parts = [unit_rows(part) for part in np.split(centred, len(layers), axis=1)]
-        return parts[-1], np.concatenate(parts, axis=1)
-
-    def _path(self, side: str, inputs: np.ndarray) -> np.ndarray:
-        logits = inputs @ self.arrays[f"{side}_weights"] + self.arrays[f"{side}_bias"]
-        leaves = root_of_probabilities(logits / TEMPERATURE)
-        mains = np.sqrt(leaves**2 @ self.arrays["main_of_leaf"])
-        present = inputs.any(axis=1, keepdims=True)
-        return unit_rows(np.concatenate([leaves, mains], axis=1) * present)
-
-    def vectors(self, features: Features, weights: Mapping[str, float] | None = None, cut: bool = True) -> np.ndarray:
-        """Unit vectors (N, D) float32; a block that the features lack is zeros, and the rest is made unit again.
-
-        `weights` other than those chosen, and no `cut`, are for measurements.
-        """
-        blocks = self.blocks(features)
-        count = len(next(iter(blocks.values())))
-        for name, width in zip(self.weights, self.arrays["widths"], strict=True):
-            if name not in blocks:
-                blocks[name] = np.zeros((count, int(width)), np.float32)
-        joined = join_blocks({name: blocks[name] for name in self.weights}, weights or self.weights)
-        return unit_rows(joined @ self.arrays["axes"]) if cut and "axes" in self.arrays else joined
-
-    def save_to(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays and plain values from which `VectorSpace(arrays, **values)` is the same again."""
-        return self.arrays, {"weights": self.weights, "validation_ndcg": self.validation_ndcg}
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "VectorSpace":
+        parts: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+        for key, array in arrays.items():
+            part, _, name = key.partition(".")
+            parts[part][name] = array
+        weights = {name: float(weight) for name, weight in parts.pop("weight").items()}
+        axes = parts.pop("axes")
+        return cls({side: EmbeddingSpace(**fitted) for side, fitted in parts.items()}, weights, axes)
 
 
 def fit_space(
     features: Features, paths: Sequence[str], splits: Sequence[str], dimension: int = DIMENSION, seed: int = 7
 ) -> VectorSpace:
-    """Fit the discriminants and axes on the train products, choose the weights on the validation products.
+    """Fit discriminants and axes on the train listings and choose the weights on the validation listings.
 
-    `paths` are the category paths of the N products, `splits` their "train", "validation" or "test". Test products
-    are not looked at.
+    `paths` are the category paths of the N listings, `splits` their "train", "validation" or "test". Test listings
+    are not used.
 
-    Raises UserError when there is no train product.
+    Raises UserError when there is no train listing.
     """
     generator = np.random.default_rng(seed)
-    paths, splits = np.asarray(paths, object), np.asarray(splits, object)
-    train = _some(np.flatnonzero(splits == "train"), LARGEST_FIT, generator)
+    path_array, split_array = np.asarray(paths, object), np.asarray(splits, object)
+    train = _sample(np.flatnonzero(split_array == "train"), MAXIMUM_FIT, generator)
     if not len(train):
-        raise UserError(
-            "no listing is in the train split, so there is nothing to fit a ranking on: give more listings."
-        )
-    leaf_names, leaves = np.unique(paths[train].astype(str), return_inverse=True)
-    main_names, mains = np.unique([main_of(name) for name in leaf_names], return_inverse=True)
-    space = VectorSpace({"main_of_leaf": np.eye(len(main_names), dtype=np.float32)[mains]}, {})
-    for side, seen in (("text", features.words), ("photo", features.look)):
-        if seen is not None:
-            _fit_side(space, side, seen[train], leaves)
-    blocks = space.blocks(features.rows(train))
-    space.arrays["widths"] = np.array([block.shape[1] for block in blocks.values()])
-    space.weights = {name: 1 / len(blocks) for name in blocks}
-    validation = np.flatnonzero(splits == "validation")
-    if len(validation):
-        queries = _some(validation, LARGEST_CHOICE[0], generator)
-        corpus = _some(train, LARGEST_CHOICE[1], generator)
-        least = {name: share for name, share in LEAST_WEIGHTS.items() if name in blocks}
-        similarities, grades = similarities_and_grades(space, features, paths, queries, corpus)
-        space.weights, space.validation_ndcg = choose_weights(similarities, grades, least=least)
-    joined = space.vectors(features.rows(train), cut=False)
-    if joined.shape[1] > dimension:
-        _, turned = np.linalg.eigh(joined.T @ joined)  # ascending
-        space.arrays["axes"] = np.ascontiguousarray(turned[:, ::-1][:, :dimension], dtype=np.float32)
-    return space
+        raise UserError("no listing is in the train split, so no ranking can be fitted: give more listings.")
+    sides: dict[str, EmbeddingSpace] = {}
+    for side, embeddings, layers in (
+        ("text", features.text_embedding, TEXT_LAYERS),
+        ("image", features.image_embedding, 1),
+    ):
+        if embeddings is not None:
+            present = train[~np.isnan(embeddings[train]).any(axis=1)]
+            if len(present):
+                sides[side] = EmbeddingSpace.fit(embeddings[present], path_array[present], layers)
+    queries = _sample(np.flatnonzero(split_array == "validation"), MAXIMUM_QUERIES, generator)
+    corpus = _sample(train, MAXIMUM_CORPUS, generator)
+    query_blocks = feature_blocks(sides, features.rows(queries))
+    corpus_blocks = feature_blocks(sides, features.rows(corpus))
+    similarities = {name: query_blocks[name] @ corpus_blocks[name].T for name in corpus_blocks}
+    weights = choose_weights(similarities, relevance_grades(path_array[queries], path_array[corpus]), MINIMUM_WEIGHTS)
+    axes = principal_axes(feature_blocks(sides, features.rows(train)), weights, dimension)
+    return VectorSpace(sides, weights, axes)
 
 
-def similarities_and_grades(
-    space: VectorSpace, features: Features, paths: np.ndarray, queries: np.ndarray, corpus: np.ndarray
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Cosines (queries, corpus) of every block, and the relevance grades, of rows of the products."""
-    of_queries, of_corpus = space.blocks(features.rows(queries)), space.blocks(features.rows(corpus))
-    similarities = {name: of_queries[name] @ of_corpus[name].T for name in of_queries}
-    return similarities, relevance_grades(paths[queries], paths[corpus])
+def principal_axes(
+    blocks: Mapping[str, np.ndarray], weights: Mapping[str, float], dimension: int
+) -> dict[str, np.ndarray]:
+    """The rows (width, D) of the D <= `dimension` leading eigenvectors of the joined blocks, for each block."""
+    joined = join_blocks(blocks, weights)
+    _, eigenvectors = np.linalg.eigh(joined.T @ joined)  # ascending eigenvalues
+    leading = np.ascontiguousarray(eigenvectors[:, ::-1][:, :dimension])
+    ends = np.cumsum([block.shape[1] for block in blocks.values()])
+    return dict(zip(blocks, np.split(leading, ends[:-1]), strict=True))
 
 
-def _fit_side(space: VectorSpace, side: str, seen: np.ndarray, leaves: np.ndarray) -> None:
-    """Fit the mean and the discriminant of a side on the train products that have it."""
-    there = ~np.isnan(seen).any(axis=1)
-    if not there.any():
-        return
-    layers = np.split(seen[there], 2, axis=1) if side == "text" else [seen[there]]
-    space.arrays[f"{side}_mean"] = np.concatenate([unit_rows(layer) for layer in layers], axis=1).mean(axis=0)
-    _, inputs = space._centred(side, seen[there])
-    used, labels = np.unique(leaves[there], return_inverse=True)
-    fitted = fit_discriminant(inputs, labels)
-    count = len(space.arrays["main_of_leaf"])
-    weights = np.zeros((inputs.shape[1], count), np.float32)
-    bias = np.full(count, -1e4, np.float32)  # a leaf without a product on this side is never said
-    weights[:, used], bias[used] = fitted["weights"], fitted["bias"]
-    space.arrays[f"{side}_weights"], space.arrays[f"{side}_bias"] = weights, bias
-
-
-def _some(rows: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
-    """At most `most` of the rows, drawn evenly, in order."""
-    return rows if len(rows) <= most else np.sort(generator.choice(rows, most, replace=False))
+def _sample(rows: np.ndarray, maximum: int, generator: np.random.Generator) -> np.ndarray:
+    """At most `maximum` of the rows, drawn evenly, in order."""
+    return rows if len(rows) <= maximum else np.sort(generator.choice(rows, maximum, replace=False))

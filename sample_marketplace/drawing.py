@@ -65,14 +65,15 @@ def _noise_tile() -> np.ndarray:
 
 
 def _distance(first: Colour, second: Colour) -> float:
-    """How well two colours can be told apart, brightness first."""
+    """How different two colours look; brightness counts most."""
     parts = sum(abs(a - b) for a, b in zip(first, second, strict=True))
     return abs(luminance(first) - luminance(second)) + 0.25 * parts
 
 
 def background_tone(rng: random.Random, body: Colour, trim: Colour) -> Colour:
-    """The colour of a room in which a thing of these colours can be seen."""
-    best, best_distance = (128, 128, 128), -1.0
+    """The colour of a room that differs enough from the colours of the thing."""
+    best: Colour = (128, 128, 128)
+    best_distance = -1.0
     for _ in range(16):
         tone = vary(rng, rng.choice(list(COLOURS.values())), 26)
         grey = int(luminance(tone))
@@ -143,7 +144,7 @@ def paint_clutter(rng: random.Random, image: Image.Image, tone: Colour) -> None:
 
 
 def view_matrix(rng: random.Random, width: int, height: int) -> list[float]:
-    """How the thing's square lies in the photo: turned, stretched, sometimes mirrored, with a little perspective."""
+    """A random view of the thing: turned, stretched, sometimes mirrored, with a little perspective; see Pen.place."""
     half = min(width, height) / 2
     scale = half * rng.uniform(0.8, 0.98)
     angle = math.radians(rng.gauss(0, 7) if rng.random() < 0.9 else rng.uniform(-30, 30))
@@ -162,7 +163,7 @@ def expose(rng: random.Random, image: Image.Image) -> Image.Image:
     width, height = image.size
     if rng.random() < 0.25:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 1.6)))
-    pixels = np.asarray(image, dtype=np.float32)
+    pixels: np.ndarray = np.asarray(image, dtype=np.float32)
     y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)[None]
     turn, strength = rng.random() * 2 * math.pi, rng.uniform(0, 0.3)
     light = 1 + strength * (math.cos(turn) * x + math.sin(turn) * y) - rng.uniform(0, 0.18) * (x * x + y * y)
@@ -215,12 +216,12 @@ def encode_photo(spec: PhotoSpec) -> bytes:
     image = draw_photo(spec)
     rng = random.Random(spec.photo_seed + "/file")
     exif = Image.Exif()
-    luck = rng.random()
-    if luck < 0.04:
+    chance = rng.random()
+    if chance < 0.04:
         image = image.convert("L")
-    elif luck < 0.07:
+    elif chance < 0.07:
         image = image.convert("CMYK")
-    elif luck < 0.15:
+    elif chance < 0.15:
         orientation = rng.choice((3, 6, 8))
         image = image.transpose(ORIENTATIONS[orientation])
         exif[EXIF_ORIENTATION] = orientation

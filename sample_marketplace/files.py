@@ -18,7 +18,7 @@ from sample_marketplace.drawing import PhotoSpec, encode_photo
 from sample_marketplace.tables import IMAGE_COLUMNS, PRODUCT_COLUMNS, Chunk, chunk_sizes, image_row, make_chunk, new_id
 
 VERSION = 5  # raise it when the same seed gives another marketplace, so that older folders are made again
-IN_FLIGHT = 4  # chunks that workers may be ahead of the writer, so that memory stays bounded
+CHUNKS_AHEAD = 4  # of the writer, by which memory stays bounded
 
 SCHEMA = """
 CREATE TABLE products (
@@ -34,7 +34,7 @@ CREATE TABLE sample_settings (name TEXT PRIMARY KEY, value TEXT);
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the content of a sample marketplace."""
+    """What the content of a sample marketplace depends on."""
 
     listings: int = 1300
     photos: bool = True
@@ -45,7 +45,7 @@ class Settings:
         return {"version": str(VERSION), **{name: str(value) for name, value in vars(self).items()}}
 
 
-def existing_rows(database: Path) -> dict[str, str]:
+def existing_settings(database: Path) -> dict[str, str]:
     """The settings of the marketplace already there; empty when there is none."""
     if not database.is_file():
         return {}
@@ -57,11 +57,11 @@ def existing_rows(database: Path) -> dict[str, str]:
 
 
 def generated_chunks(settings: Settings, pool: ProcessPoolExecutor) -> Iterator[Chunk]:
-    """Chunks in order; workers are at most IN_FLIGHT chunks ahead."""
+    """Chunks in order; workers are at most CHUNKS_AHEAD chunks ahead."""
     sizes = chunk_sizes(settings.listings)
     waiting: deque[Future[Chunk]] = deque()
     while True:
-        for number, listings in islice(sizes, IN_FLIGHT - len(waiting)):
+        for number, listings in islice(sizes, CHUNKS_AHEAD - len(waiting)):
             waiting.append(pool.submit(make_chunk, settings.seed, number, listings, settings.photos))
         if not waiting:
             return
@@ -79,7 +79,7 @@ def stray_photos(seed: int) -> tuple[list[tuple], list[PhotoSpec]]:
 def fill_database(
     connection: sqlite3.Connection, settings: Settings, pool: ProcessPoolExecutor
 ) -> tuple[list[PhotoSpec], dict[str, str]]:
-    """Insert all rows; give back the photos to draw and those that repeat another."""
+    """Insert all rows. Returns the photos to draw and, by image id, the image ids whose files others repeat."""
     photos: list[PhotoSpec] = []
     copies: dict[str, str] = {}
     insert_product = f"INSERT INTO products VALUES ({', '.join('?' * len(PRODUCT_COLUMNS))})"
@@ -99,8 +99,8 @@ def fill_database(
     return photos + (strays if settings.photos else []), copies
 
 
-def spoil(seed: int, photos: list[PhotoSpec]) -> dict[str, str]:
-    """Three photos that are to be unreadable, with how: cut off, empty, or no picture at all."""
+def unreadable_photos(seed: int, photos: list[PhotoSpec]) -> dict[str, str]:
+    """The fault of each of three photos, by image id: `cut` off, `empty`, or a web `page` instead of a photo."""
     if len(photos) < 20:
         return {}
     chosen = random.Random(f"sample marketplace/{seed}/unreadable").sample(photos[:-2], 3)
@@ -125,11 +125,11 @@ def write_photo(task: tuple[PhotoSpec, str | None, Path]) -> None:
 def draw_photos(
     folder: Path, seed: int, photos: list[PhotoSpec], copies: dict[str, str], pool: ProcessPoolExecutor
 ) -> None:
-    """Draw all photos into a new folder beside the old one, then put it in its place."""
+    """Draw all photos into a new folder beside the old one, then replace the old one."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    faults = spoil(seed, photos)
+    faults = unreadable_photos(seed, photos)
     try:
         with progress_bar(len(photos), "photos") as bar:
             tasks = ((spec, faults.get(spec.image_id), partial) for spec in photos)
@@ -144,11 +144,11 @@ def draw_photos(
 
 
 def make_marketplace(folder: DataFolder, settings: Settings, workers: int, force: bool = False) -> str:
-    """Make the marketplace in `folder` unless it is there with these settings; returns a sentence that says so.
+    """Make the marketplace in `folder` unless it is there with these settings. Returns a line that says what was done.
 
     Raises UserError when the folder holds photos that are not of a sample marketplace.
     """
-    existing = existing_rows(folder.database)
+    existing = existing_settings(folder.database)
     if existing == settings.as_rows() and not force:
         return f"{folder.database} is already there with these settings: skipped, --force makes it again."
     if folder.images.is_symlink() or (folder.images.exists() and not existing):

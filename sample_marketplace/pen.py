@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-Colour = tuple[int, int, int]
+Colour = tuple[int, ...]  # red, green, blue; 0 to 255
 Point = tuple[float, float]
 
 BLACK: Colour = (24, 24, 28)

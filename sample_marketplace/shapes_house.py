@@ -2,7 +2,7 @@
 
 import math
 
-from sample_marketplace.pen import BLACK, WHITE, Pen, shade
+from sample_marketplace.pen import BLACK, WHITE, Colour, Pen, shade
 
 
 def fridge(p: Pen) -> None:
@@ -118,7 +118,7 @@ def lamp(p: Pen) -> None:
 
 
 def plant(p: Pen) -> None:
-    greens = [(52, 120, 58), (86, 150, 60), (40, 96, 66), (120, 160, 84)]
+    greens: list[Colour] = [(52, 120, 58), (86, 150, 60), (40, 96, 66), (120, 160, 84)]
     if p.rng.random() < 0.35:  # some have red, grey or bright leaves
         greens = [shade(p.trim, factor) for factor in (0.7, 0.9, 1.1, 1.3)]
     leaves = p.rng.randint(9, 13)

@@ -88,8 +88,9 @@ def chess(p: Pen) -> None:
 
 
 def controller(p: Pen) -> None:
-    for x in (-1, 1):
-        p.poly([(x * 0.45, -0.3), (x * 0.8, -0.35), (x * 1.0, 0.45), (x * 0.8, 0.62), (x * 0.35, 0.2)], p.body)
+    for side in (-1, 1):
+        corners = ((0.45, -0.3), (0.8, -0.35), (1.0, 0.45), (0.8, 0.62), (0.35, 0.2))
+        p.poly([(side * x, y) for x, y in corners], p.body)
     p.rect(-0.7, -0.45, 0.7, 0.25, p.body, 0.25)
     p.rect(-0.62, -0.26, -0.22, -0.14, p.dark)
     p.rect(-0.48, -0.4, -0.36, 0.0, p.dark)

@@ -28,14 +28,14 @@ FIELDS_WITH_GAPS = ("category", "location", "product_description", "price", "pro
 
 CHUNK = 5000  # listings; part of what a seed means, so changing it changes the rows
 MISSING_SHARE, DUPLICATE_SHARE, BANNER_SHARE = 0.05, 0.01, 0.08
-PHOTOS_PER_LISTING = ((0, 0.04), (1, 0.16), (2, 0.80))  # 1.76 on average
+NO_PHOTO_SHARE, ONE_PHOTO_SHARE = 0.04, 0.16  # the others have two photos: 1.76 on average
 BUCKET = "https://photos.sample-marketplace.invalid/images"
 FIRST_DAY = datetime(2022, 2, 25)
-BANNER_LONGEST = 400  # the site puts its banner under short descriptions
+BANNER_LONGEST = 400  # characters of a description that the banner follows; longer ones are cut
 
 
-def _kinds_running() -> list[float]:
-    """Running weights of KINDS: a category's size, dealt out by the shares of its kinds."""
+def _cumulative_weights() -> list[float]:
+    """Cumulative weights of KINDS: the size of a category is divided among its kinds by their shares."""
     total = {
         category: sum(kind.share for kind in KINDS if kind.main_category == category) for category in CATEGORY_SIZES
     }
@@ -45,7 +45,7 @@ def _kinds_running() -> list[float]:
 
 @dataclass
 class Chunk:
-    """Rows of both tables, as tuples in column order, and what the photos are drawn from.
+    """Rows of both tables, as tuples in column order, and the specifications of the photos.
 
     `copied_photos` maps an image id to the image id whose file it repeats, byte for byte.
     """
@@ -72,43 +72,46 @@ def image_row(rng: random.Random, image_id: str, product_id: str, time: str) -> 
     return image_id, product_id, f"{BUCKET}/{image_id}.jpg", f"{letters[:6]}AAOSw{letters[6:]}", time
 
 
-def _draw_listing(rng: random.Random, chunk: Chunk, page_id: int, seen: set[str]) -> None:
-    """Add one listing with its photos; its description differs from all in `seen`."""
-    kind = rng.choices(KINDS, cum_weights=_KINDS_RUNNING)[0]
+def _draw_listing(rng: random.Random, chunk: Chunk, page_id: int, descriptions: set[str]) -> None:
+    """Add one listing with its photos; its description is new, and is added to `descriptions`."""
+    kind = rng.choices(KINDS, cum_weights=_CUMULATIVE_WEIGHTS)[0]
     clarity, colour, condition = draw_clarity(rng), pick(rng, _COLOUR_NAMES), pick(rng, _CONDITION_NAMES)
     town, location = draw_place(rng)
     price = draw_price(rng, kind, condition)
     title = write_title(rng, kind, clarity, colour, condition)
     description = write_description(rng, kind, clarity, colour, condition, town, price)
-    while description in seen:
+    while description in descriptions:
         description = write_description(rng, kind, clarity, colour, condition, town, price)
-    seen.add(description)
+    descriptions.add(description)
     if rng.random() < BANNER_SHARE:
         description = write_banner(rng, description[:BANNER_LONGEST].rstrip(), title, kind.category, town)
 
+    product_id, time = new_id(rng), _time(rng)
     row = {
-        "id": new_id(rng),
+        "id": product_id,
         "product_name": f"{title} | in {location} | Gumtree",
         "category": kind.category,
         "product_description": description,
         "price": price_text(price),
         "location": location,
         "page_id": page_id,
-        "create_time": _time(rng),
+        "create_time": time,
     }
     if rng.random() < MISSING_SHARE:
         row[pick(rng, FIELDS_WITH_GAPS)] = "N/A"
     chunk.products.append(tuple(row.values()))
 
-    luck, photos = rng.random(), 0
-    for photos, share in PHOTOS_PER_LISTING:  # noqa: B007
-        luck -= share
-        if luck < 0:
-            break
-    for _ in range(photos):
+    for _ in range(_photo_count(rng)):
         image_id = new_id(rng)
-        chunk.images.append(image_row(rng, image_id, row["id"], row["create_time"]))
-        chunk.photos.append(PhotoSpec(image_id, kind.shape, colour, f"thing/{row['id']}", f"photo/{image_id}"))
+        chunk.images.append(image_row(rng, image_id, product_id, time))
+        chunk.photos.append(PhotoSpec(image_id, kind.shape, colour, f"thing/{product_id}", f"photo/{image_id}"))
+
+
+def _photo_count(rng: random.Random) -> int:
+    chance = rng.random()
+    if chance < NO_PHOTO_SHARE:
+        return 0
+    return 1 if chance < NO_PHOTO_SHARE + ONE_PHOTO_SHARE else 2
 
 
 def _add_duplicates(rng: random.Random, chunk: Chunk, count: int) -> None:
@@ -122,12 +125,12 @@ def _add_duplicates(rng: random.Random, chunk: Chunk, count: int) -> None:
         copy = (new_id(rng), *row[1:6], row[6] + 1, _time(rng))
         chunk.products.append(copy)
         originals = photos_by_product.get(row[0], [])
-        luck = rng.random()
-        if not originals or luck > 0.8:
+        chance = rng.random()
+        if not originals or chance > 0.8:
             continue
         image_id = new_id(rng)
         chunk.images.append(image_row(rng, image_id, copy[0], copy[7]))
-        if luck < 0.5:
+        if chance < 0.5:
             chunk.copied_photos[image_id] = originals[0]
         else:
             chunk.photos.append(replace(specs[originals[0]], image_id=image_id, photo_seed=f"photo/{image_id}"))
@@ -136,15 +139,16 @@ def _add_duplicates(rng: random.Random, chunk: Chunk, count: int) -> None:
 def make_chunk(seed: int, number: int, listings: int, with_photos: bool = True) -> Chunk:
     """Make `listings` rows of products, copies included; the same for the same arguments.
 
-    Without photos the rows are the same, but nothing says what the photos are drawn from.
+    Without photos the rows are the same, and `photos` and `copied_photos` are empty.
     """
     rng = random.Random(f"sample marketplace/{seed}/{number}")
-    chunk, seen = Chunk(), set()
+    chunk = Chunk()
+    descriptions: set[str] = set()
     copies = round(listings * DUPLICATE_SHARE)
     page_id = 1_300_000_000 + number * CHUNK * 40
     for _ in range(listings - copies):
         page_id += 2 + int(rng.random() * 36)
-        _draw_listing(rng, chunk, page_id, seen)
+        _draw_listing(rng, chunk, page_id, descriptions)
     _add_duplicates(rng, chunk, copies)
     rng.shuffle(chunk.products)
     if not with_photos:
@@ -153,9 +157,9 @@ def make_chunk(seed: int, number: int, listings: int, with_photos: bool = True) 
 
 
 def chunk_sizes(listings: int) -> Iterator[tuple[int, int]]:
-    """Numbers and sizes of the chunks that make up so many listings."""
+    """Numbers and sizes of the chunks that have `listings` rows together."""
     for number, start in enumerate(range(0, listings, CHUNK)):
         yield number, min(CHUNK, listings - start)
 
 
-_COLOUR_NAMES, _CONDITION_NAMES, _KINDS_RUNNING = tuple(COLOURS), tuple(CONDITIONS), _kinds_running()
+_COLOUR_NAMES, _CONDITION_NAMES, _CUMULATIVE_WEIGHTS = tuple(COLOURS), tuple(CONDITIONS), _cumulative_weights()

@@ -1,8 +1,8 @@
 """What sellers write: titles, descriptions, prices, and the banner that the site puts under some descriptions.
 
-A listing's text is clear (it names the thing), indirect (some of its features only) or vague (it could be nearly
-anything: only the photo tells). Sellers also mention other things, so that words of one category stand in listings of
-its neighbours.
+A listing's text is clear (it names the thing), indirect (it has some of its features only) or vague (it fits nearly
+anything, so that only the photo tells the category). Sellers also mention other things, so that words of one category
+occur in listings of others.
 """
 
 import random
@@ -12,7 +12,7 @@ from sample_marketplace.kinds import KINDS, Kind
 CLEAR, INDIRECT, VAGUE = "clear", "indirect", "vague"
 CLARITY_SHARES = {CLEAR: 0.88, INDIRECT: 0.05, VAGUE: 0.07}
 
-NEIGHBOUR_SHARES = {CLEAR: 0.25, INDIRECT: 0.3, VAGUE: 0.4}  # who mention another thing, space given
+NEIGHBOUR_SHARES = {CLEAR: 0.25, INDIRECT: 0.3, VAGUE: 0.4}  # share of texts that may mention another thing
 
 CONDITIONS = {
     "brand new": 1.5,
@@ -61,7 +61,7 @@ CLOSINGS = (
     "Grab it before {month}.", "Ono.", "Paid £{paid} for it.", "Ring after {hour} please.",
 )  # fmt: skip
 
-# Longer chat that says nothing about the thing.
+# Longer sentences that do not describe the thing.
 STORIES = (
     "We moved into a smaller place in {month} and there is simply no corner left where it could stand.",
     "My {relative} bought it {years} years ago, looked after it well and has only now agreed to part with it.",
@@ -125,7 +125,7 @@ FIRST_NAMES = ("Amina", "Ben", "Carys", "Dev", "Ellie", "Fergus", "Grace", "Hamz
 
 
 def pick(rng: random.Random, options):
-    """One of `options`; much faster than rng.choice, which counts in load tests."""
+    """One of `options`; much faster than rng.choice, which matters for a million listings."""
     return options[int(rng.random() * len(options))]
 
 
@@ -138,12 +138,13 @@ _SHARED_BY_CATEGORY = {
     )
     for category in {kind.main_category for kind in KINDS}
 }
-_CLARITIES, _CLARITY_RUNNING = tuple(CLARITY_SHARES), (CLARITY_SHARES[CLEAR], 1 - CLARITY_SHARES[VAGUE])
 
 
 def draw_clarity(rng: random.Random) -> str:
-    luck = rng.random()
-    return CLEAR if luck < _CLARITY_RUNNING[0] else INDIRECT if luck < _CLARITY_RUNNING[1] else VAGUE
+    chance = rng.random()
+    if chance < CLARITY_SHARES[CLEAR]:
+        return CLEAR
+    return INDIRECT if chance < 1 - CLARITY_SHARES[VAGUE] else VAGUE
 
 
 def sentence_case(text: str) -> str:
@@ -151,7 +152,7 @@ def sentence_case(text: str) -> str:
 
 
 def _fill(rng: random.Random, line: str, town: str, condition: str, price: float) -> str:
-    """Put words of this listing into a line's gaps."""
+    """Replace the placeholders of a line by words of this listing."""
     if "{" not in line:
         return line
     return line.format_map(
@@ -177,31 +178,31 @@ def write_title(rng: random.Random, kind: Kind, clarity: str, colour: str, condi
     """The listing's name without place and site."""
     if clarity == VAGUE:
         title = pick(rng, GENERIC_TITLES)
-        luck = rng.random()
-        if luck < 0.35:
+        chance = rng.random()
+        if chance < 0.35:
             title = f"{title} - {condition}"
-        elif luck < 0.55:
+        elif chance < 0.55:
             title = f"{title}, {colour}"
         return title
     if clarity == INDIRECT:
-        luck = rng.random()
-        if luck < 0.4:
+        chance = rng.random()
+        if chance < 0.4:
             return f"{pick(rng, kind.brands)} - {pick(rng, GENERIC_TITLES).lower()}"
-        if luck < 0.7:
+        if chance < 0.7:
             return f"{sentence_case(colour)} one, {condition}"
         return pick(rng, GENERIC_TITLES)
-    noun, luck = pick(rng, kind.nouns), rng.random()
-    if luck < 0.18:
+    noun, chance = pick(rng, kind.nouns), rng.random()
+    if chance < 0.18:
         return f"{pick(rng, kind.brands)} {noun}"
-    if luck < 0.28:
+    if chance < 0.28:
         return f"{sentence_case(colour)} {noun}"
-    if luck < 0.42:
+    if chance < 0.42:
         return f"{sentence_case(noun)} by {pick(rng, kind.brands)}"
-    if luck < 0.6:
+    if chance < 0.6:
         return f"{sentence_case(noun)} - {condition}"
-    if luck < 0.72:
+    if chance < 0.72:
         return f"{sentence_case(noun)} for sale"
-    if luck < 0.86:
+    if chance < 0.86:
         return f"{sentence_case(noun)} in {colour}, {condition}"
     return sentence_case(noun)
 
@@ -209,7 +210,7 @@ def write_title(rng: random.Random, kind: Kind, clarity: str, colour: str, condi
 def write_description(
     rng: random.Random, kind: Kind, clarity: str, colour: str, condition: str, town: str, price: float
 ) -> str:
-    """6 to 90 words about the thing, the deal and now and then another thing."""
+    """6 to 90 words on the thing and the sale; some mention another thing."""
     target = int(6 + 84 * rng.random() ** 2.2)
     shared = _SHARED_BY_CATEGORY[kind.main_category]
     if clarity == CLEAR:
@@ -251,30 +252,30 @@ def write_banner(rng: random.Random, text: str, title: str, category: str, town:
     day, month, year = 1 + int(rng.random() * 28), pick(rng, MONTHS), 2020 + int(rng.random() * 3)
     date = f"{day} {month} {year}"
     body = f"{text} {title}" if rng.random() < 0.8 else text.rstrip(".")
-    luck = rng.random()
-    if luck < 0.7:
+    chance = rng.random()
+    if chance < 0.7:
         return f"{body}. Posted by a seller in {place} in {town}. {date}"
-    if luck < 0.75:
+    if chance < 0.75:
         return f"{body}. Posted by a seller in {place} in {town}. {month} {day}, {year}"
-    if luck < 0.79:
+    if chance < 0.79:
         return f"{body}. Posted by a seller in {place} in {town}. {day}. {month} {year}"
-    if luck < 0.83:
+    if chance < 0.83:
         return f"{body}. Posted by a seller in {town}. "
-    if luck < 0.87:
+    if chance < 0.87:
         return f"{body}. Posted by {pick(rng, FIRST_NAMES)}.{town}. {date}"
-    if luck < 0.91:
+    if chance < 0.91:
         return f"{body}.Posted by a seller in {place} in {town}. {date}"
-    if luck < 0.95:
+    if chance < 0.95:
         return f"{body} Posted by a seller in {place} in {town}. {date}"
     return f"{body}. Posted by a seller in {place} in {town}. {date} {pick(rng, CLOSINGS[:7])}"
 
 
 def draw_price(rng: random.Random, kind: Kind, condition: str) -> float:
     """Pounds: log-normal around the kind's usual price and the condition, some £0.00, a few absurd."""
-    luck = rng.random()
-    if luck < 0.015:
+    chance = rng.random()
+    if chance < 0.015:
         return 0.0
-    if luck < 0.019:
+    if chance < 0.019:
         return pick(rng, (0.01, 12345.0, 99999.0, 123456.0, 999999.0, 1234567.0))
     price = kind.price * 1.15 * CONDITIONS[condition] * rng.lognormvariate(0, 0.6)
     if price < 10:

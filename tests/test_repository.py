@@ -1,4 +1,4 @@
-"""The repository as a whole: committed notebooks are whole runs, files stay small, secrets stay out."""
+"""The repository as a whole: notebooks are whole runs, tables are made from results, files are small, no secrets."""
 
 import json
 import re
@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 from repository import ROOT
+
+from evaluation.pages import PAGES, TABLE, with_tables
 
 NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -48,12 +50,32 @@ def test_no_made_file_and_no_secret_is_tracked():
         assert (ROOT / name).stat().st_size < 500_000, name
 
 
-def test_python_files_stay_readable():
+def test_every_python_file_says_what_it_is():
     for name in TRACKED:
         if name.endswith(".py"):
             text = (ROOT / name).read_text(encoding="utf-8")
-            assert text.count("\n") <= 400, name
-            assert not text.strip() or text.startswith(('"""', "#!")), f"{name} does not say what it is"
+            assert not text.strip() or text.startswith(('"""', "#!")), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_tables_are_those_of_the_results_files(page):
+    text = page.read_text(encoding="utf-8")
+    assert with_tables(text) == text, "run python -m evaluation.pages"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_no_table_of_figures_is_typed_by_hand(page):
+    by_hand = TABLE.sub("", page.read_text(encoding="utf-8"))
+    assert not re.findall(r"^\|.*(?:\d\.\d|\d,\d{3}).*\|$", by_hand, re.MULTILINE)
+
+
+def test_published_results_hold_no_id_and_no_text():
+    paths = sorted((ROOT / "docs" / "results").rglob("*.json"))
+    assert paths
+    for path in paths:
+        texts = re.findall(r'"((?:[^"\\]|\\.)*)"', path.read_text(encoding="utf-8"))
+        assert max(map(len, texts)) <= 120, path
+        assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-", " ".join(texts)), path
 
 
 def test_the_readme_names_only_what_is_there():

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +18,16 @@ from sqlalchemy import BigInteger, Column, DateTime, MetaData, Table, Text
 METADATA = MetaData()
 TEXTS = ("product_name", "category", "product_description", "price", "location")
 PRODUCTS = Table(
-    *("products", METADATA, Column("id", Text), *(Column(name, Text) for name in TEXTS)),
-    *(Column("page_id", BigInteger), Column("create_time", DateTime)),
+    "products",
+    METADATA,
+    *(Column(name, Text) for name in ("id", *TEXTS)),
+    Column("page_id", BigInteger),
+    Column("create_time", DateTime),
 )
 IMAGES = Table(
-    *("images", METADATA, *(Column(name, Text) for name in ("id", "product_id", "bucket_link", "image_ref"))),
+    "images",
+    METADATA,
+    *(Column(name, Text) for name in ("id", "product_id", "bucket_link", "image_ref")),
     Column("create_time", DateTime),
 )
 NUMBERS = itertools.count()
@@ -132,10 +136,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def is_downloading(folder: Path) -> bool:
-    """Whether a part of products_table.json is on the disk."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.stat(folder / ".products_table.json.partial").st_size > 100_000
-    return False
+    """Whether a part of a table is on the disk."""
+    return any(partial.stat().st_size > 100_000 for partial in folder.glob(".*.partial"))
 
 
 def assert_refused(result: subprocess.CompletedProcess, *words: str, secret: str = "", folder: Path | None = None):

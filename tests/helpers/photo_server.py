@@ -24,6 +24,7 @@ class Handler(BaseHTTPRequestHandler):
     """`/good/...` is a photo; each other first part of a path names what goes wrong."""
 
     protocol_version = "HTTP/1.1"
+    server: "PhotoServer"
 
     def do_GET(self):
         kind = self.path.split("/")[1]

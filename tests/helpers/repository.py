@@ -1,8 +1,11 @@
-"""Where the repository is, and a way to run its scripts."""
+"""Where the repository is, a way to run its scripts, and folders that several test processes share."""
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -12,3 +15,13 @@ def run_script(*arguments: object, timeout: float = 120, **options) -> subproces
     options.setdefault("cwd", ROOT)
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+
+
+def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """`folder` after `make(folder)`, which only the first of several test processes runs; the others wait for it."""
+    done = folder.with_name(f"{folder.name}.done")
+    with FileLock(f"{folder}.lock"):
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder

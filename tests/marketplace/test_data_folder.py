@@ -1,17 +1,22 @@
-"""data_folder.py and command_line.py: files appear whole or not at all, texts stay texts, faults are one sentence."""
+"""Files appear whole or not at all, texts stay texts, data folders are found, faults are one sentence."""
 
 import errno
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from marketplace_database import fill, image, product
 from repository import ROOT, run_script
 
-from marketplace.data_folder import UserError, read_json, read_records, read_table, write_json, write_table, write_whole
+from marketplace.data_folder import DataFolder, UserError, read_json, write_json, write_whole
+from marketplace.tables import read_table, write_table
 
 
 def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path):
@@ -24,17 +29,74 @@ def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_writer_left_is_overwritten(tmp_path):
+WRITER = """
+import os, sys
+from pathlib import Path
+from marketplace.data_folder import write_whole
+path, letter = Path(sys.argv[1]), sys.argv[2]
+sys.stdin.readline()
+for number in range(60):
+    with write_whole(path) as partial:
+        partial.write_text(f"{letter}{number}\\n" * 20_000)
+"""
+
+
+def test_two_processes_may_write_the_same_file_at_once(tmp_path):
+    path = tmp_path / "table.json"
+    write_json(path, "before")
+    options = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT, "text": True}
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, letter], **options) for letter in "ab"]
+    for writer in writers:
+        writer.stdin.write("start\n")
+        writer.stdin.flush()
+    sizes = set()
+    while any(writer.poll() is None for writer in writers):
+        lines = path.read_text().splitlines()
+        sizes.add(len(lines))
+        assert len(set(lines)) == 1
+    for writer in writers:
+        assert (writer.communicate()[1], writer.returncode) == ("", 0)
+    assert sizes <= {1, 20_000} and 20_000 in sizes
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_writer_leaves_a_partial_file_for_a_day(tmp_path):
     path = tmp_path / "value.json"
+    killed = "with write_whole(path) as partial: partial.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     code = (
-        "import os, signal, sys; from pathlib import Path; from marketplace.data_folder import write_whole\n"
-        "with write_whole(Path(sys.argv[1])) as partial:\n"
-        "    partial.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, signal, sys; from pathlib import Path; from marketplace.data_folder import write_json, write_whole"
     )
-    result = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)
-    assert result.returncode == -signal.SIGKILL and not path.exists()
-    write_json(path, 1)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["value.json"]
+    code = f"{code}\npath = Path(sys.argv[1])\n"
+    assert run_script("-c", code + killed, path).returncode == -signal.SIGKILL
+    assert not path.exists()
+    (old,) = tmp_path.iterdir()
+    two_days_ago = time.time() - 2 * 24 * 60 * 60
+    os.utime(old, (two_days_ago, two_days_ago))
+    young = tmp_path / ".0123456789abcdef.partial"
+    young.write_text("of another run")
+    other = tmp_path / "other.json"
+    assert run_script("-c", code + "write_json(path, 1)", other).returncode == 0
+    assert sorted(tmp_path.iterdir()) == [young, other]
+
+
+@pytest.fixture
+def folder_in_the_repository():
+    with tempfile.TemporaryDirectory(dir=ROOT / "data", prefix="test_") as name:
+        yield Path(name)
+
+
+def test_a_relative_data_folder_is_found_in_the_repository(folder_in_the_repository, tmp_path, monkeypatch):
+    relative = folder_in_the_repository.relative_to(ROOT)
+    fill(f"sqlite:///{folder_in_the_repository}/marketplace.db", [product(1)], [image(1)])
+    result = run_script(ROOT / "download_products_table.py", "--data-dir", relative, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (folder_in_the_repository / "products_table.json").exists()
+    assert not list(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    assert DataFolder(relative).path == folder_in_the_repository
+    shutil.copytree(folder_in_the_repository, tmp_path / relative)
+    assert DataFolder(relative).path == relative, "the current folder comes first"
+    assert DataFolder("data/no_such_folder").path == Path("data/no_such_folder")
 
 
 def test_texts_stay_texts(tmp_path):
@@ -92,7 +154,7 @@ def test_exit_status_and_sentence(statement, status, message):
     assert pd.Series([result.stderr]).str.contains(message).all()
 
 
-def test_a_reader_that_goes_away_is_no_fault():
+def test_a_closed_pipe_is_no_fault():
     code = "from marketplace.command_line import run\ndef main():\n    for i in range(100000): print(i)\nrun(main)"
     script = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert script.stdout.readline() == b"0\n"
@@ -121,27 +183,17 @@ def test_an_empty_data_folder_gets_one_sentence(script, tmp_path):
     assert not os.path.exists(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("block", [3, 7, 1000])
-@pytest.mark.parametrize("indent", [None, 2])
-def test_records_are_the_same_wherever_a_block_of_the_file_ends(tmp_path, monkeypatch, block, indent):
-    monkeypatch.setattr("marketplace.data_folder.BLOCK_CHARACTERS", block)
-    records = [{"a": 'é😀 "]},{[\\'}, {}, {"b": [1, {"c": None}], "a": "007"}, {"a": -1.5e3, "b": True}]
-    (tmp_path / "table.json").write_text(json.dumps(records, indent=indent, ensure_ascii=False), encoding="utf-8")
-    assert list(read_records(tmp_path / "table.json")) == records
-    assert len(read_table(tmp_path / "table.json", "a script")) == 4
-
-
 @pytest.mark.parametrize(
     "text", ["", "[", "]", "[1]", "[{}", "[{},]", "[{}{}]", "[{}]x", "{}", '[{"a":}]', "\0", "[" * 99_999]
 )
 def test_a_file_that_is_no_table_gets_one_sentence(tmp_path, text):
     (tmp_path / "table.json").write_text(text)
-    with pytest.raises(UserError, match="not readable as a table"):
+    with pytest.raises(UserError, match=r"not readable as (a table|JSON): delete it"):
         read_table(tmp_path / "table.json", "a script")
 
 
 def test_a_large_table_is_written_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("marketplace.data_folder.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("marketplace.tables.ROWS_AT_ONCE", 2)
     for rows in range(6):
         table = pd.DataFrame({"id": [f"0{row}" for row in range(rows)]})
         write_table(tmp_path / "table.json", table)

@@ -48,7 +48,7 @@ def test_the_keys_become_a_url(tmp_path):
     assert (url.drivername, url.host, url.port) == ("postgresql+psycopg2", "db.example.com", 5433)
     assert (url.username, url.password, url.database) == ("learner", "p@ss/%:#w", "marketplace")
     assert source.identity == {"host": "db.example.com", "port": 5433, "database": "marketplace"}
-    assert source.connect_arguments == {}
+    assert url.query == {}
 
 
 def test_older_names_and_missing_optional_keys_are_taken(tmp_path):
@@ -84,7 +84,7 @@ def test_a_missing_or_empty_key_is_named(key, value, tmp_path):
         ({"DATABASE_TYPE": "mysql"}, "DATABASE_TYPE"),
         ({"DBAPI": "pg8000"}, "DBAPI"),
         ({"SSLMODE": "please"}, "SSLMODE .* verify-full"),
-        ({"SSLROOTCERT": "nowhere.pem"}, "SSLROOTCERT .*nowhere.pem, which is not there"),
+        ({"SSLROOTCERT": "nowhere.pem"}, "SSLROOTCERT .*nowhere.pem, which does not exist"),
     ],
 )
 def test_a_wrong_value_is_named(changes, words, tmp_path):
@@ -167,23 +167,21 @@ def test_the_example_file_has_the_keys(tmp_path):
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2", "postgresql+psycopg"])
 def test_every_way_to_write_a_postgresql_url_is_taken(scheme):
-    url = source_from_url(
-        f"{scheme}://learner:p%40ss%2F%25%3A%23w@db.example.com/m?sslmode=require", "DATABASE_URL"
-    ).url
+    url = source_from_url(f"{scheme}://learner:p%40ss%2F%25%3A%23w@db.example.com/m?sslmode=require").url
     assert (url.drivername, url.password, url.port) == ("postgresql+psycopg2", "p@ss/%:#w", 5432)
     assert url.query == {"sslmode": "require"}
 
 
-def test_a_password_in_a_message_of_the_driver_is_blotted_out():
+def test_a_password_in_a_message_of_the_driver_is_replaced():
     url = sqlalchemy.URL.create("postgresql+psycopg2", "u", "p@ss/%:#w", "h", 5432, "d")
     written = url.render_as_string(hide_password=False)
     assert "p%40ss" in written
     for text in ("dsn: password='p@ss/%:#w'", written, "postgresql://u:p%40ss%2F%25%3A%23w@h"):
-        blotted = without_password(text, url)
-        assert "***" in blotted and "ss/" not in blotted and "p%40ss" not in blotted
+        replaced = without_password(text, url)
+        assert "***" in replaced and "ss/" not in replaced and "p%40ss" not in replaced
     error = OperationalError("SELECT", {}, Exception("strange fault with p@ss/%:#w inside\nsecond line"))
     sentence = str(explain(error, Source(url, "test")))
     assert sentence == (
         "the PostgreSQL database d at h:5432 cannot be read (strange fault with *** inside): "
-        "mend that and run the command again."
+        "correct that and run the command again."
     )

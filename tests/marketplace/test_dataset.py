@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 
-from marketplace.data_folder import DataFolder, UserError, read_table
+from marketplace.data_folder import DataFolder, UserError
 from marketplace.dataset import (
     SPLITS,
     examples_of_split,
@@ -20,7 +19,7 @@ from marketplace.dataset import (
     rows_of_split,
 )
 from marketplace.listing_text import normalised_text, split_of
-from models.batches import Batches
+from marketplace.tables import read_table
 
 NAMES = ("lamp", "chair", "kettle", "drill")
 DESCRIPTIONS = (
@@ -151,47 +150,6 @@ def test_a_folder_without_a_photo_of_a_listing_is_refused(folder):
     folder.images_table.write_text(json.dumps([{"id": "a", "product_id": "product-77"}]))
     with pytest.raises(UserError, match="no photo of a listing"):
         load_photos(folder.path, load_products(folder.path), 8)
-
-
-def batches(shuffle: bool = False, **options) -> Batches:
-    inputs = np.arange(20, dtype=np.float16)[:, None] * np.ones((1, 3), np.float16)
-    rows = np.array([1, 3, 5, 7, 9, 11, 13])
-    return Batches(inputs, rows, rows * 10, batch_size=3, shuffle=shuffle, **options)
-
-
-def test_an_epoch_has_every_row_once_with_its_own_label():
-    for shuffle in (False, True):
-        epoch = list(batches(shuffle))
-        assert [len(labels) for _, labels in epoch] == [3, 3, 1] and len(batches()) == 3
-        seen = torch.cat([inputs[:, 0] for inputs, _ in epoch])
-        assert sorted(seen.tolist()) == [1, 3, 5, 7, 9, 11, 13]
-        assert (torch.cat([labels for _, labels in epoch]) == seen * 10).all()
-
-
-def test_a_restored_random_state_gives_the_same_order_again():
-    shuffled = batches(shuffle=True)
-    state = torch.get_rng_state()
-    first, second = [torch.cat([labels for _, labels in shuffled]).tolist() for _ in range(2)]
-    torch.set_rng_state(state)
-    assert torch.cat([labels for _, labels in shuffled]).tolist() == first != second
-
-
-def test_processes_share_a_batch_without_overlap():
-    alone = [labels.tolist() for _, labels in batches()]
-    shares = [[labels.tolist() for _, labels in batches(share=(process, 2))] for process in (0, 1)]
-    for whole, one, other in zip(alone, *shares, strict=False):
-        assert len(one) == len(other) == 1 and {*one, *other} <= set(whole) and set(one).isdisjoint(other)
-
-
-def test_a_transform_sees_the_whole_batch():
-    transformed = batches(transform=lambda inputs: inputs.float() - inputs.float().mean(0))
-    inputs, _ = next(iter(transformed))
-    assert inputs[:, 0].tolist() == [-2, 0, 2]
-
-
-def test_rows_and_labels_of_different_length_are_refused():
-    with pytest.raises(ValueError, match="3 rows but 2 labels"):
-        Batches(np.zeros((5, 1)), np.arange(3), np.arange(2))
 
 
 def test_a_product_counts_as_the_mean_of_its_photos():

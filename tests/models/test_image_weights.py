@@ -1,24 +1,27 @@
-"""Where ImageModel's first weights come from: torchvision's cache, the network, a file, or chance."""
+"""Where ImageModel's first weights come from: torchvision's cache, a server, a file, or random initialisation."""
 
 import hashlib
+import socket
 import threading
 import time
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from torchvision.models import resnet50
+from torchvision.models import ResNet50_Weights, resnet50
 
 from marketplace.data_folder import UserError
 from models import ImageModel, image_model
 from models.image_model import load_image_weights
 
 CACHED_NAME = "resnet50-11ad3fa6.pth"
+IMAGENET = ResNet50_Weights.IMAGENET1K_V2.value
 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory):
-    """A ResNet50's file with weights of no use, as torchvision would give it."""
+    """A ResNet50's file with random weights, as torchvision would give it."""
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("weights") / "state.pth"
     torch.save(resnet50(weights=None).state_dict(), path)
@@ -27,10 +30,10 @@ def state(tmp_path_factory):
 
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
-    """Torchvision's cache folder, empty, and a network on which nobody answers."""
+    """torchvision's cache folder, empty, and an address at which no server answers."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(image_model, "IMAGENET_URL", f"http://127.0.0.1:9/models/{CACHED_NAME}")
+    monkeypatch.setattr(IMAGENET, "url", f"http://127.0.0.1:9/models/{CACHED_NAME}")
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     return folder
@@ -38,19 +41,21 @@ def cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def serve(monkeypatch):
-    """Serve bytes as the ImageNet weights, all at once or one a second."""
+    """Serve bytes as the ImageNet weights in ten parts, with a pause before each."""
     servers = []
 
-    def start(content: bytes, name: str = CACHED_NAME, slowly: bool = False) -> None:
+    def start(content: bytes, pause: float = 0) -> str:
+        size = -(-len(content) // 10)
+
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 try:
-                    for part in [content[i : i + 1] for i in range(len(content))] if slowly else [content]:
-                        self.wfile.write(part)
-                        time.sleep(0.5 * slowly)
+                    for first in range(0, len(content), size):
+                        time.sleep(pause)
+                        self.wfile.write(content[first : first + size])
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
 
@@ -60,8 +65,9 @@ def serve(monkeypatch):
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         servers.append(server)
-        url = f"http://127.0.0.1:{server.server_port}/{name}"
-        monkeypatch.setattr(image_model, "IMAGENET_URL", url)
+        name = f"resnet50-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+        monkeypatch.setattr(IMAGENET, "url", f"http://127.0.0.1:{server.server_port}/{name}")
+        return name
 
     yield start
     for server in servers:
@@ -76,18 +82,18 @@ def has_body_of(model: ImageModel, path) -> bool:
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "auto"])
-def test_imagenet_weights_out_of_torchvisions_cache(weights, cache, state, capsys):
+def test_imagenet_weights_from_torchvisions_cache(weights, cache, state, capsys):
     (cache / CACHED_NAME).symlink_to(state)
     model = ImageModel(3)
     assert load_image_weights(model, weights) == "imagenet"
     assert has_body_of(model, state)
     assert model.frozen_parameters() == 670_400
     assert model.resnet.fc[-1].out_features == 3
-    assert capsys.readouterr().out == "ImageModel starts from ImageNet weights, 670,400 of them frozen.\n"
+    assert capsys.readouterr().out == "ImageModel: imagenet weights, 670,400 parameters are frozen.\n"
 
 
 def test_the_name_in_the_cache_is_torchvisions_own():
-    assert image_model.IMAGENET_URL.endswith(f"/{CACHED_NAME}")
+    assert IMAGENET.url.endswith(f"/{CACHED_NAME}")
 
 
 def test_a_file_by_its_path(state, capsys):
@@ -97,50 +103,73 @@ def test_a_file_by_its_path(state, capsys):
     assert "state.pth" in capsys.readouterr().out
 
 
-def test_no_weights_freeze_nothing(capsys):
+def test_with_random_initialisation_nothing_is_frozen(capsys):
     model = ImageModel(3)
     assert load_image_weights(model, "none") == "none"
     assert model.frozen_parameters() == 0 and model.resnet.bn1.training
-    assert "random weights" in capsys.readouterr().out
+    assert capsys.readouterr().out == "ImageModel: random initialisation, every layer is trained.\n"
 
 
-def test_auto_does_without_when_nobody_answers(cache, capsys):
+def test_auto_falls_back_to_random_initialisation_and_says_why(cache, capsys):
     model = ImageModel(3)
     assert load_image_weights(model, "auto") == "none"
     assert model.frozen_parameters() == 0
-    assert "no ImageNet weights" in capsys.readouterr().out
+    first, second = capsys.readouterr().out.splitlines()
+    assert "cannot be loaded (<urlopen error [Errno 111] Connection refused>)" in first
+    assert second == "ImageModel: random initialisation, every layer is trained."
     assert not any(cache.iterdir())
 
 
-def test_auto_does_not_wait_for_a_slow_server(cache, serve, monkeypatch):
-    serve(bytes(600), slowly=True)
-    monkeypatch.setattr(image_model, "DOWNLOAD_SECONDS", 1)
+def test_auto_gives_up_when_nothing_arrives(cache, serve, monkeypatch):
+    serve(bytes(600), pause=5)
+    monkeypatch.setattr(image_model, "SILENCE_SECONDS", 0.2)
     start = time.monotonic()
     assert load_image_weights(ImageModel(3), "auto") == "none"
-    assert time.monotonic() - start < 8
-    assert not (cache / CACHED_NAME).exists()
+    assert time.monotonic() - start < 4
+    assert not any(cache.iterdir())
+    assert socket.getdefaulttimeout() is None
+
+
+def test_auto_waits_for_a_slow_server_and_keeps_the_file(cache, serve, state, monkeypatch, capsys):
+    name = serve(state.read_bytes(), pause=0.1)  # a second in all
+    monkeypatch.setattr(image_model, "SILENCE_SECONDS", 0.5)
+    model = ImageModel(3)
+    assert load_image_weights(model, "auto") == "imagenet"
+    assert has_body_of(model, state)
+    assert [path.name for path in cache.iterdir()] == [name]
+    captured = capsys.readouterr()
+    assert captured.out.startswith("ImageModel: imagenet weights") and captured.err == ""
 
 
 def test_imagenet_that_cannot_be_had_is_one_sentence(cache):
-    with pytest.raises(UserError, match=rf"cannot be downloaded.*{CACHED_NAME}.*or choose none\.$"):
+    with pytest.raises(UserError, match=rf"cannot be loaded.*{CACHED_NAME}.*, or choose none\.$"):
         load_image_weights(ImageModel(3), "imagenet")
 
 
-def test_downloaded_weights_are_kept_for_the_next_time(cache, serve, state):
-    content = state.read_bytes()
-    name = f"resnet50-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    serve(content, name)
-    model = ImageModel(3)
-    assert load_image_weights(model, "imagenet") == "imagenet"
-    assert has_body_of(model, state)
-    assert [path.name for path in cache.iterdir()] == [name]
-
-
-def test_a_damaged_download_is_thrown_away(cache, serve):
-    serve(b"half a file")
-    with pytest.raises(UserError, match="damaged"):
+def test_a_wrong_hash_is_one_sentence_and_leaves_no_file(cache, serve, monkeypatch):
+    serve(b"a page of some portal")
+    monkeypatch.setattr(IMAGENET, "url", IMAGENET.url.rpartition("/")[0] + f"/{CACHED_NAME}")
+    with pytest.raises(UserError, match=r"cannot be loaded \(invalid hash value [^\n]*, or choose none\.$"):
         load_image_weights(ImageModel(3), "imagenet")
     assert not any(cache.iterdir())
+
+
+@pytest.mark.parametrize("proxy", ["http://proxy:80a", "http:/user:secret@proxy"])
+def test_a_proxy_setting_that_cannot_be_parsed_is_one_sentence(proxy, cache, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", proxy)
+    urllib.request.install_opener(None)  # the one of an earlier test has that test's proxies
+    with pytest.raises(UserError, match=r"a proxy setting that cannot be parsed[^\n]*, or choose none\.$") as raised:
+        load_image_weights(ImageModel(3), "imagenet")
+    assert "secret" not in str(raised.value)
+    urllib.request.install_opener(None)
+
+
+def test_a_damaged_file_in_the_cache_is_one_sentence(cache):
+    (cache / CACHED_NAME).write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"cannot be loaded \([^\n]*, or choose none\.$"):
+        load_image_weights(ImageModel(3), "imagenet")
 
 
 def truncated(state, path):
@@ -155,13 +184,17 @@ def other_shapes(state, path):
     torch.save({"conv1.weight": torch.zeros(2, 3, 7, 7)}, path)
 
 
+def other_content(state, path):
+    torch.save(torch.zeros(3), path)
+
+
 def nothing(state, path):
     pass
 
 
-@pytest.mark.parametrize("make", [truncated, other_network, other_shapes, nothing])
+@pytest.mark.parametrize("make", [truncated, other_network, other_shapes, other_content, nothing])
 def test_a_file_that_does_not_fit_is_one_sentence(make, state, tmp_path):
     path = tmp_path / "weights.pth"
     make(state, path)
-    with pytest.raises(UserError, match=r"the image weights .*weights\.pth (are|cannot)[^\n]*\.$"):
+    with pytest.raises(UserError, match=r"the image weights .*weights\.pth cannot[^\n]*\.$"):
         load_image_weights(ImageModel(3), path)

@@ -1,14 +1,15 @@
-"""models/leaf_categories.py: what the second last layer says, and that it goes when training ends."""
+"""The second last layer for leaf categories, its labels, and the plain network that remains of it."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from models import TextModel
-from models.checkpoints import load_checkpoint
-from models.leaf_categories import LeafCategories, leaf_labels
-from models.training import Recipe, fit
+from models.checkpoints import checkpoint_path, load_checkpoint
+from models.leaf_categories import LeafCategories, leaf_labels, soft_leaf_labels
+from models.training import Recipe, Trainer, TrainingOptions
 
 CATEGORIES = ["Home / Lamps", "Garden", "Home / Sofas", "Home / Lamps"]
 MAIN = [1, 0, 1, 1]
@@ -47,22 +48,33 @@ def test_in_evaluation_it_is_the_model_itself():
     assert torch.equal(learner(inputs), model(inputs))
 
 
+def test_a_prediction_is_correct_if_its_leaf_has_the_main_category_of_the_label():
+    learner = LeafCategories(nn.Linear(5, 2), [0, 1, 1])
+    logits = torch.eye(3)[[1, 1, 0]]
+    assert learner.correct(logits, torch.tensor([2, 0, 0])).tolist() == [True, False, True]
+    assert learner.correct(logits, torch.eye(3)[[2, 0, 0]]).tolist() == [True, False, True]
+
+
+def test_soft_labels_by_hand():
+    main_of_leaf = np.array([0, 0, 1])
+    leaves = np.array([0, 0, 0, 1, 2])
+    teacher = np.tile(np.array([[0.6, 0.4]], np.float32), (5, 1))
+    targets = soft_leaf_labels(leaves, main_of_leaf, teacher, share=0.5)
+    assert targets.dtype == np.float32 and targets.sum(1) == pytest.approx(1)
+    assert targets[0] == pytest.approx([0.5 + 0.3, 0, 0.2])  # all of its own main category goes to the true leaf
+    assert targets[4] == pytest.approx([0.3 * 0.75, 0.3 * 0.25, 0.5 + 0.2])  # that of the others by frequency
+    assert soft_leaf_labels(leaves, main_of_leaf, teacher, share=0.0) == pytest.approx(np.eye(3)[leaves])
+
+
 def test_the_best_checkpoint_holds_the_plain_network(tmp_path):
     inputs = torch.randn(4, 50, 768)
     labels, main_of_leaf = leaf_labels(CATEGORIES, MAIN)
     model = TextModel(2)
-    paths = (tmp_path / "last.pt", tmp_path / "best.pt")
-    history = fit(
-        LeafCategories(model, main_of_leaf),
-        [(inputs, torch.from_numpy(labels))],
-        [(inputs, torch.tensor(MAIN))],
-        Recipe(epochs=2, batch_size=4, learning_rate=1e-3),
-        torch.device("cpu"),
-        labels=["Garden", "Home"],
-        checkpoints=paths,
-        verbose=False,
-    )
-    assert len(history) == 2
+    train, validation = [(inputs, torch.from_numpy(labels))], [(inputs, torch.tensor(MAIN))]
+    recipe = Recipe(epochs=2, batch_size=4, learning_rate=1e-3)
+    options = TrainingOptions(device=torch.device("cpu"), data_dir=tmp_path)
+    trainer = Trainer(LeafCategories(model, main_of_leaf), train, validation, recipe, options)
+    assert len(trainer.fit("text", ["Garden", "Home"])) == 2
     plain = TextModel(2)
-    load_checkpoint(paths[1], plain, ["Garden", "Home"])
+    load_checkpoint(checkpoint_path(tmp_path, "text"), plain, ["Garden", "Home"])
     assert torch.equal(plain(inputs), model(inputs))

@@ -1,4 +1,4 @@
-"""Texts into 50 x 768: what the numbers are, and that the cache never gives wrong ones."""
+"""Texts as 50 x 768 numbers: the numbers, the windows of long texts, and a cache that never gives wrong ones."""
 
 import json
 import os
@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 
+import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
 from repository import ROOT
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from marketplace.data_folder import UserError
 from models import text_encoder
@@ -33,9 +35,7 @@ def encoder() -> TextEncoder:
 
 @pytest.fixture(scope="module")
 def small_folder(tmp_path_factory):
-    """A BERT of two layers and a few words in a folder, as somebody may have it at hand."""
-    from transformers import BertConfig, BertModel
-
+    """A BERT of two layers and a few words in a folder, as a user may have it."""
     folder = tmp_path_factory.mktemp("small-bert")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "oak", "table", "##s"]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
@@ -47,8 +47,6 @@ def small_folder(tmp_path_factory):
 
 def directly(encoder: TextEncoder, texts) -> np.ndarray:
     """The same by plain transformers: every text padded to 50, float32."""
-    from transformers import AutoModel, AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(encoder.folder, local_files_only=True)
     model = AutoModel.from_pretrained(encoder.folder, local_files_only=True, dtype=torch.float32).eval()
     inputs = tokenizer(list(texts), padding="max_length", truncation=True, max_length=50, return_tensors="pt")
@@ -79,19 +77,26 @@ def test_odd_texts_give_finite_numbers(encoder):
 
 def test_windows_of_a_long_text_begin_with_its_name_and_lose_no_word(encoder):
     rest = " ".join(f"shelf{number} tabletop" for number in range(40))
-    windows = encoder.windows(f"Oak bookcase. {rest}", maximum=20)
+    windows = encoder.windows("Oak bookcase", rest, maximum=20)
     assert len(windows) > 2 and all(window.startswith("Oak bookcase. ") for window in windows)
     assert " ".join(window.removeprefix("Oak bookcase. ") for window in windows) == rest
     tokens = [len(encoder.tokenizer(window)["input_ids"]) for window in windows]
     assert max(tokens) <= 50 and min(tokens[:-1]) > 40
-    assert encoder.windows(f"Oak bookcase. {rest}", maximum=2) == windows[:2]
+    assert encoder.windows("Oak bookcase", rest, maximum=2) == windows[:2]
+    assert encoder.windows(f"Oak bookcase. {rest}", maximum=20) == windows  # a free text: its first sentence
+
+
+def test_every_window_begins_with_the_whole_name_even_if_that_holds_a_full_stop(encoder):
+    windows = encoder.windows("Approx. 5 m HDMI cable", "Hardly used, in its box. " * 20)
+    assert len(windows) > 2 and all(window.startswith("Approx. 5 m HDMI cable. ") for window in windows)
 
 
 def test_windows_of_short_and_of_odd_texts(encoder):
     assert encoder.windows("Oak bookcase. Five shelves.") == ["Oak bookcase. Five shelves."]
     assert encoder.windows("") == [""] and encoder.windows("Bicycle") == ["Bicycle"]
     assert len(encoder.windows("bicycle " * 120)) == 3  # no first sentence: cut as it is
-    long_name = encoder.windows("lamp " * 60 + ". " + "brass " * 60)
+    assert encoder.windows("Bicycle", "") == ["Bicycle"]
+    long_name = encoder.windows("lamp " * 60, "brass " * 60)
     assert all(len(encoder.tokenizer(window)["input_ids"]) <= 50 for window in long_name)
     assert np.isfinite(encoder.encode(encoder.windows("half \ud800 an emoji. 🪑"))).all()
 
@@ -106,7 +111,7 @@ def test_weights_are_those_that_were_checked(encoder, monkeypatch):
 def test_each_distinct_text_is_embedded_once(encoder, tmp_path):
     texts = ["lamp", "sofa", "lamp", "sofa", "desk"]
     embeddings = cached_embeddings(tmp_path, texts, encoder)
-    assert embeddings.shape == (5, 50, 768) == np.asarray(embeddings).shape and len(embeddings) == 5
+    assert embeddings.shape == (5, 50, 768) == embeddings[:].shape and len(embeddings) == 5
     assert isinstance(embeddings.vectors, np.memmap) and len(embeddings.vectors) == 3
     assert (embeddings[0] == embeddings[2]).all() and not (embeddings[0] == embeddings[1]).all()
     for position, text in enumerate(texts):
@@ -116,11 +121,11 @@ def test_each_distinct_text_is_embedded_once(encoder, tmp_path):
 
 
 def test_what_is_in_the_cache_is_not_computed_again(encoder, tmp_path):
-    before = np.asarray(cached_embeddings(tmp_path, ["lamp", "sofa"], encoder))
+    before = cached_embeddings(tmp_path, ["lamp", "sofa"], encoder)[:]
     unloaded = TextEncoder()
     again = cached_embeddings(tmp_path, ["sofa", "lamp"], unloaded)
     assert "model" not in vars(unloaded) and "tokenizer" not in vars(unloaded)
-    assert (np.asarray(again) == before[::-1]).all()
+    assert (again[:] == before[::-1]).all()
 
 
 def test_a_changed_text_is_embedded_anew(encoder, tmp_path):
@@ -135,17 +140,17 @@ def test_other_weights_have_another_cache(encoder, small_folder, tmp_path):
     other = TextEncoder(str(small_folder))
     embeddings = cached_embeddings(tmp_path, ["oak tables"], other)
     assert len(list(tmp_path.iterdir())) == 2 and other.weights_hash[:12] in other.key
-    assert np.abs(np.asarray(embeddings) - directly(other, ["oak tables"])).max() < TOLERANCE
+    assert np.abs(embeddings[:] - directly(other, ["oak tables"])).max() < TOLERANCE
 
 
 @pytest.mark.parametrize("torn", ["vectors.float16", "texts.sha256"])
 def test_half_a_row_at_the_end_of_a_file_is_cut_off(encoder, tmp_path, torn):
-    whole = np.asarray(cached_embeddings(tmp_path, ["lamp", "sofa", "desk"], encoder))
+    whole = cached_embeddings(tmp_path, ["lamp", "sofa", "desk"], encoder)[:]
     with open(tmp_path / encoder.key / torn, "r+b") as file:
         file.truncate(os.fstat(file.fileno()).st_size - 7)
     again = cached_embeddings(tmp_path, ["lamp", "sofa", "desk"], encoder)
     assert len(again.vectors) == 3
-    assert np.abs(np.asarray(again).astype(float) - whole).max() < 4 * TOLERANCE
+    assert np.abs(again[:].astype(float) - whole).max() < 4 * TOLERANCE
 
 
 def test_a_killed_run_is_gone_on_with(encoder, tmp_path):
@@ -179,8 +184,6 @@ def test_nothing_is_printed_into_a_pipe(encoder, tmp_path, capfd):
 
 
 def test_an_encoder_that_cannot_be_had_is_one_sentence(tmp_path, monkeypatch):
-    import huggingface_hub.constants
-
     with pytest.raises(UserError, match=r"has no model\.safetensors"):
         TextEncoder(str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -198,8 +201,6 @@ def test_a_damaged_encoder_is_one_sentence(small_folder, tmp_path):
 
 
 def test_an_encoder_of_another_width_is_refused(small_folder, tmp_path):
-    from transformers import BertConfig, BertModel
-
     for name in ("vocab.txt", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((small_folder / name).read_bytes())
     sizes = {"hidden_size": 80, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}

@@ -1,28 +1,29 @@
-"""How networks learn: an epoch, evaluation, and `fit`; on small networks, and on ImageModel where it matters."""
+"""How networks are trained: an epoch, evaluation, the trainer and resuming; on small networks, and on ImageModel."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from marketplace.data_folder import UserError
 from models import ImageModel, training
 from models.batches import Batches
-from models.checkpoints import load_checkpoint
+from models.checkpoints import checkpoint_path, load_checkpoint
 from models.device import pick_device
 from models.image_model import evaluation_transform, load_image_weights, train_transform
-from models.training import Recipe, WeightAverage, evaluate, fit, train_one_epoch
+from models.training import Learner, Recipe, Trainer, TrainingOptions, WeightAverage, evaluate, train_one_epoch
 
 CPU = torch.device("cpu")
 LABELS = ["a", "b", "c"]
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=0.05)
+OPTIONS = TrainingOptions(device=CPU)
 
 
 def examples(count: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
-    """Points (N, 6) whose first numbers say their class."""
+    """Points (N, 6) whose first numbers tell their class."""
     generator = torch.Generator().manual_seed(3)
     labels = torch.randint(0, 3, (count,), generator=generator)
     inputs = torch.randn(count, 6, generator=generator)
@@ -40,11 +41,27 @@ def small_model() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 16), nn.Dropout(0.2), nn.ReLU(), nn.Linear(16, 3))
 
 
-def fitted(model: nn.Module, recipe: Recipe = RECIPE, train=None, validation=None, **options) -> list[dict]:
+def fitted(
+    model: nn.Module,
+    recipe: Recipe = RECIPE,
+    train=None,
+    validation=None,
+    options: TrainingOptions = OPTIONS,
+    groups: list[dict] | None = None,
+) -> list[dict]:
     torch.manual_seed(7)
     train = batches(shuffle=True) if train is None else train
     validation = batches() if validation is None else validation
-    return fit(model, train, validation, recipe, CPU, labels=LABELS, verbose=False, **options)
+    return Trainer(Learner(model), train, validation, recipe, options, groups).fit("small", LABELS)
+
+
+def saving(folder: Path, resume: bool = False, seed: int = 7) -> TrainingOptions:
+    """Checkpoints after every epoch."""
+    return TrainingOptions(seed, CPU, folder, resume, checkpoint_seconds=0)
+
+
+def checkpoint_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
 def same(first: nn.Module, second: nn.Module) -> bool:
@@ -52,12 +69,12 @@ def same(first: nn.Module, second: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-def photo_batches(count: int, batch_size: int = 4, training: bool = True) -> Batches:
+def photo_batches(count: int, training: bool = True) -> Batches:
     generator = torch.Generator().manual_seed(4)
     pixels = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=generator)
     labels = np.arange(count) % 3
     transform = train_transform if training else evaluation_transform
-    return Batches(pixels.numpy(), np.arange(count), labels, batch_size, shuffle=training, transform=transform)
+    return Batches(pixels.numpy(), np.arange(count), labels, 4, shuffle=training, transform=transform)
 
 
 def photo_model() -> ImageModel:
@@ -67,17 +84,16 @@ def photo_model() -> ImageModel:
     return model
 
 
-def test_fit_learns_and_tells_of_every_epoch():
+def test_training_lowers_the_loss_and_records_every_epoch(capsys):
     model = small_model()
     history = fitted(model, replace(RECIPE, epochs=6, label_smoothing=0.1))
-    assert len(history) == 6
+    assert len(history) == 6 and capsys.readouterr().out.count("epoch ") == 6
     names = {"train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate", "seconds"}
     assert all(epoch.keys() == names for epoch in history)
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     result = evaluate(model, batches(), CPU)
     assert result["accuracy"] > 0.8
     assert result["logits"].shape == (40, 3) and result["logits"].dtype == torch.float32
-    assert result["labels"].tolist() == examples()[1].tolist()
 
 
 def test_two_runs_with_one_seed_are_equal():
@@ -95,11 +111,12 @@ def test_the_weights_of_the_best_epoch_remain():
     assert result["loss"] == pytest.approx(best["validation_loss"])
 
 
-def test_training_ends_early_when_nothing_gets_better():
+def test_early_stopping():
     inputs, labels = examples()
     noise = [(torch.zeros_like(inputs), labels)]
     history = fitted(small_model(), replace(RECIPE, epochs=50, patience=2, learning_rate=1e-9), validation=noise)
-    assert len(history) < 10
+    scores = [(epoch["validation_accuracy"], -epoch["validation_loss"]) for epoch in history]
+    assert len(history) == scores.index(max(scores)) + 3 < 10
 
 
 def test_the_moving_average_of_weights():
@@ -122,29 +139,29 @@ def test_groups_of_parameters_keep_their_own_rates():
     model = small_model()
     first = model[0].weight.clone()
     groups = [{"params": model[0].parameters(), "lr": 0.0}, {"params": model[3].parameters()}]
-    history = fitted(model, replace(RECIPE, weight_decay=0.0), parameter_groups=groups)
+    history = fitted(model, replace(RECIPE, weight_decay=0.0), groups=groups)
     assert torch.equal(model[0].weight, first)
     assert history[0]["learning_rate"] == pytest.approx(RECIPE.learning_rate / 25)
 
 
 class NanAt(nn.Module):
-    """Gives a loss that is no number at its `step`-th call."""
+    """Has an output that is not a number at its `step`-th call in training."""
 
     def __init__(self, step: int):
         super().__init__()
         self.layer, self.step, self.calls = nn.Linear(6, 3), step, 0
 
     def forward(self, inputs):
-        self.calls += 1
+        self.calls += self.training
         return self.layer(inputs) * (float("nan") if self.calls == self.step else 1.0)
 
 
-def test_a_loss_that_is_no_number_stops_at_once_and_names_the_step():
-    model = NanAt(3)
-    with pytest.raises(UserError, match=r"^the loss is not a number at step 3 of epoch 1: [^\n]*\.$"):
-        fitted(model)
-    assert model.calls == 3
-    assert torch.isfinite(model.layer.weight).all()
+def test_a_loss_that_is_not_a_number_ends_the_epoch_and_names_the_step(tmp_path):
+    with pytest.raises(UserError, match=r"^the loss is not a number at step 3 of the epoch: [^\n]*\.$"):
+        fitted(NanAt(5 + 3), options=saving(tmp_path))
+    last, best = (load_checkpoint(checkpoint_path(tmp_path, "small", kind))["weights"] for kind in ("last", "best"))
+    saved = last | best
+    assert all(torch.isfinite(tensor).all() for tensor in saved.values())  # those of the first epoch
 
 
 class Greedy(nn.Module):
@@ -156,46 +173,29 @@ class Greedy(nn.Module):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
 
-def test_the_processors_memory_runs_out_in_the_same_words():
+def test_out_of_memory_advises_a_batch_size():
     class Huge(Greedy):
         def forward(self, inputs):
-            return torch.empty(2**55)
+            return torch.empty(2**55)  # the CPU's error is of another class
 
     class Wrong(Greedy):
         def forward(self, inputs):
             raise RuntimeError("shapes differ")
 
-    with pytest.raises(UserError, match=r"batches of 8: give --batch-size 4\.$"):
-        fitted(Huge())
+    for model in (Greedy(), Huge()):
+        with pytest.raises(UserError, match=r"batches of 8: give --batch-size 4\.$"):
+            fitted(model)
     with pytest.raises(RuntimeError, match="shapes differ"):
         fitted(Wrong())
-
-
-def test_out_of_memory_advises_a_batch_size():
-    with pytest.raises(UserError, match=r"batches of 8: give --batch-size 4\.$"):
-        fitted(Greedy())
     with pytest.raises(UserError, match="--batch-size 4"):
         evaluate(Greedy(), batches(), CPU)
     with pytest.raises(UserError, match="smaller photos"):
         evaluate(Greedy(), batches(batch_size=1), CPU)
-
-
-def test_memory_that_runs_out_while_a_batch_is_made():
-    def greedy(inputs):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-
     with pytest.raises(UserError, match=r"batches of 8: give --batch-size 4\.$"):
-        fitted(small_model(), train=batches(transform=greedy))
+        fitted(small_model(), train=batches(transform=Greedy().forward))
 
 
-def test_batches_of_one_alone_are_refused_where_they_teach_nothing():
-    with pytest.raises(UserError, match=r"needs two photos .* larger --batch-size\.$"):
-        fitted(photo_model(), train=photo_batches(3, batch_size=1), validation=photo_batches(3, training=False))
-
-
-def test_a_last_batch_of_one():
-    model = small_model()
-    fitted(model, train=batches(count=9, shuffle=True))
+def test_a_last_batch_of_one_is_not_trained_on():
     photos = photo_model()
     history = fitted(photos, replace(RECIPE, epochs=1), photo_batches(5), photo_batches(5, training=False))
     assert history[0]["train_loss"] > 0
@@ -205,9 +205,9 @@ def test_a_last_batch_of_one():
 def test_a_class_that_a_split_lacks():
     inputs, labels = examples()
     some = labels != 2
-    validation = [(inputs[some], labels[some])]
-    assert len(fitted(small_model(), validation=validation)) == 3
-    assert len(fitted(small_model(), train=validation)) == 3
+    lacking = [(inputs[some], labels[some])]
+    assert len(fitted(small_model(), validation=lacking)) == 3
+    assert len(fitted(small_model(), train=lacking)) == 3
 
 
 def test_an_empty_split_is_one_sentence():
@@ -217,25 +217,26 @@ def test_an_empty_split_is_one_sentence():
         fitted(small_model(), validation=[])
 
 
-def test_an_epoch_counts_what_it_learnt_from():
-    model = small_model()
-    optimizer = torch.optim.SGD(model.parameters(), 0.0)
-    epoch = train_one_epoch(model, batches(), optimizer, None, CPU)
-    assert epoch["examples"] == 40
-    model.eval()
-    assert 0 <= epoch["accuracy"] <= 1 and epoch["seconds"] > 0
+def test_an_epoch_from_soft_labels_counts_the_most_probable_class():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits = nn.Parameter(torch.tensor([[2.0, 0, 0], [0, 2.0, 0], [0, 0, 2.0]]))
 
+        def forward(self, inputs):
+            return inputs.float() @ self.logits
 
-def test_batches_out_of_a_loader_with_processes():
-    inputs, labels = examples()
-    loader = DataLoader(TensorDataset(inputs, labels), 8, num_workers=1, multiprocessing_context="spawn")
-    loaded, direct = small_model(), small_model()
-    recipe = replace(RECIPE, epochs=1)
-    fitted(loaded, recipe, train=loader)
-    torch.manual_seed(7)
-    assert evaluate(loaded, loader, CPU)["logits"].shape == (40, 3)
-    fitted(direct, recipe, train=batches())
-    assert evaluate(direct, batches(), CPU)["logits"].shape == (40, 3)
+    model = Fixed()
+    soft = np.array([[0.7, 0.3, 0], [0.2, 0.8, 0], [0.6, 0, 0.4]], np.float32)
+    by_hand = -(torch.from_numpy(soft) * model.logits.log_softmax(1)).sum(1).mean().item()
+    epoch = train_one_epoch(
+        Learner(model),
+        Batches(np.eye(3, dtype=np.float32), np.arange(3), soft, batch_size=3),
+        torch.optim.SGD(model.parameters(), 0.1),
+        CPU,
+    )
+    assert epoch["loss"] == pytest.approx(by_hand, rel=1e-2)  # bfloat16 where the hardware has it
+    assert epoch["accuracy"] == pytest.approx(2 / 3)
 
 
 class StopsInEpoch:
@@ -255,32 +256,78 @@ class StopsInEpoch:
             yield batch
 
 
+def interrupted(folder: Path, recipe: Recipe = RECIPE) -> None:
+    """Leave the checkpoints of a training that crashed in its second epoch."""
+    with pytest.raises(RuntimeError, match="crash"):
+        fitted(small_model(), recipe, StopsInEpoch(batches(shuffle=True), 2), options=saving(folder))
+
+
 def test_image_model_resumes_to_the_same_weights(tmp_path):
     recipe = Recipe(epochs=2, batch_size=4, learning_rate=1e-3, average_decay=0.9)
-    options = {"validation": photo_batches(4, training=False), "checkpoint_seconds": 0}
-    paths = (tmp_path / "last.pt", tmp_path / "best.pt")
-
-    straight = photo_model()
-    history = fitted(straight, recipe, photo_batches(8), **options)
+    validation = photo_batches(4, training=False)
+    straight, resumed = photo_model(), photo_model()
+    history = fitted(straight, recipe, photo_batches(8), validation)
     with pytest.raises(RuntimeError, match="crash"):
-        fitted(photo_model(), recipe, StopsInEpoch(photo_batches(8), 2), checkpoints=paths, **options)
-    resumed = photo_model()
-    torch.manual_seed(123)
-    again = fitted(resumed, recipe, photo_batches(8), checkpoints=paths, resume=True, **options)
+        fitted(photo_model(), recipe, StopsInEpoch(photo_batches(8), 2), validation, saving(tmp_path))
+    again = fitted(resumed, recipe, photo_batches(8), validation, saving(tmp_path, resume=True))
     assert same(straight, resumed)
     assert [epoch["train_loss"] for epoch in again] == [epoch["train_loss"] for epoch in history]
 
 
-def test_a_finished_training_resumes_to_itself(tmp_path):
-    paths = (tmp_path / "last.pt", tmp_path / "best.pt")
+def test_a_finished_training_leaves_no_last_checkpoint_and_is_loaded(tmp_path, capsys):
     first, second = small_model(), nn.Sequential(*small_model())
-    history = fitted(first, checkpoints=paths)
-    assert fitted(second, checkpoints=paths, resume=True) == history
+    history = fitted(first, options=saving(tmp_path))
+    assert checkpoint_names(tmp_path) == ["small_model_best.pt"]
+    before = checkpoint_path(tmp_path, "small").stat().st_mtime_ns
+    assert fitted(second, options=saving(tmp_path, resume=True)) == history
     assert same(first, second)
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        "finished: small_model_best.pt is the result of a training with these settings."
+    ]
+    assert checkpoint_path(tmp_path, "small").stat().st_mtime_ns == before
+
+
+def test_a_training_that_stopped_early_is_finished(tmp_path):
+    recipe = replace(RECIPE, epochs=50, patience=2, learning_rate=1e-9)
+    history = fitted(small_model(), recipe, options=saving(tmp_path))
+    assert fitted(small_model(), recipe, options=saving(tmp_path, resume=True)) == history
+
+
+def deleted(folder: Path) -> None:
+    fitted(small_model(), options=saving(folder))
+    checkpoint_path(folder, "small").unlink()
+
+
+def killed_before_the_first_last(folder: Path) -> None:
+    interrupted(folder)
+    checkpoint_path(folder, "small", "last").unlink()
+
+
+def of_other_settings(folder: Path) -> None:
+    fitted(small_model(), options=saving(folder, seed=8))
+
+
+@pytest.mark.parametrize(
+    ("leave", "reason"),
+    [
+        (deleted, "there is no checkpoint small_model_best.pt"),
+        (killed_before_the_first_last, "the training of small_model_best.pt is not finished"),
+        (of_other_settings, "the training of small_model_best.pt has other settings (seed)"),
+    ],
+)
+def test_resuming_without_a_training_to_go_on_with_trains_anew_and_says_so(leave, reason, tmp_path, capsys):
+    leave(tmp_path)
+    capsys.readouterr()
+    model, expected = small_model(), small_model()
+    history = fitted(model, options=saving(tmp_path, resume=True))
+    out = capsys.readouterr().out
+    assert out.startswith(f"training anew: {reason}.\n") and "3/3" in out
+    assert len(history) == 3 and "history" in load_checkpoint(checkpoint_path(tmp_path, "small"))
+    fitted(expected)
+    assert same(model, expected)
 
 
 def test_a_kill_between_the_two_checkpoints_leaves_no_best_that_is_too_old(tmp_path, monkeypatch):
-    paths = (tmp_path / "last.pt", tmp_path / "best.pt")
     recipe = replace(RECIPE, learning_rate=0.005)  # slow enough for every epoch to be the best
     straight = small_model()
     fitted(straight, recipe)
@@ -288,40 +335,26 @@ def test_a_kill_between_the_two_checkpoints_leaves_no_best_that_is_too_old(tmp_p
     written = []
 
     def killed(path, *arguments, **options):
-        if len(written) == 5:  # the second file of the third epoch, which is the last
+        if len(written) == 3:  # the second file of the second epoch
             raise KeyboardInterrupt
         written.append(path)
         save(path, *arguments, **options)
 
     monkeypatch.setattr(training, "save_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
-        fitted(small_model(), recipe, checkpoints=paths, checkpoint_seconds=0)
+        fitted(small_model(), recipe, options=saving(tmp_path))
     monkeypatch.setattr(training, "save_checkpoint", save)
-    fitted(small_model(), recipe, checkpoints=paths, resume=True)
+    assert len(load_checkpoint(checkpoint_path(tmp_path, "small", "last"))["state"]["history"]) == 1
+    fitted(small_model(), recipe, options=saving(tmp_path, resume=True))
     best = small_model()
-    load_checkpoint(paths[1], best, LABELS)
+    load_checkpoint(checkpoint_path(tmp_path, "small"), best, LABELS)
     assert same(best, straight)
 
 
-def test_resuming_with_other_settings_is_refused(tmp_path):
-    paths = (tmp_path / "last.pt", tmp_path / "best.pt")
-    fitted(small_model(), checkpoints=paths, configuration={"seed": 7})
-    with pytest.raises(UserError, match=r"other settings \(recipe\): [^\n]*\.$"):
-        fitted(small_model(), replace(RECIPE, epochs=9), checkpoints=paths, resume=True, configuration={"seed": 7})
-    with pytest.raises(UserError, match=r"other settings \(seed\)"):
-        fitted(small_model(), checkpoints=paths, resume=True, configuration={"seed": 8})
-    with pytest.raises(UserError, match=r"other settings \(\w"):
-        fitted(small_model(), checkpoints=(paths[1], paths[0]), resume=True)
-
-
-def test_resuming_without_a_checkpoint_starts_anew(tmp_path):
-    assert len(fitted(small_model(), checkpoints=(tmp_path / "last.pt", tmp_path / "best.pt"), resume=True)) == 3
-
-
-def test_learning_curves_for_tensorboard(tmp_path):
-    fitted(small_model(), log_dir=tmp_path / "logs")
-    (log,) = (tmp_path / "logs").iterdir()
-    assert b"validation_accuracy" in log.read_bytes()
+def test_going_on_with_other_settings_is_refused(tmp_path):
+    interrupted(tmp_path)
+    with pytest.raises(UserError, match=r"other settings \(seed\): [^\n]*\.$"):
+        fitted(small_model(), options=saving(tmp_path, resume=True, seed=8))
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
@@ -332,8 +365,3 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(UserError, match=r"process 3 of this machine has no GPU: give --nproc_per_node=2"):
         pick_device()
-
-
-def test_the_device_can_multiply():
-    device = pick_device()
-    assert torch.ones(2, 2, device=device).sum().item() == 4

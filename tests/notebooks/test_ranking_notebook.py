@@ -52,7 +52,8 @@ def test_the_results_say_what_they_are_of(executed):
     assert results["seed"] == 7
     assert set(results["split_sizes"]) == {"train", "validation", "test"}
     assert abs(sum(results["parameters"]["weights"].values()) - 1) < 1e-6
-    assert set(results["against_baseline"]) == {"difference", "interval"}
+    (found,) = results["comparisons"].values()
+    assert set(found) == {"difference", "interval"}
 
 
 def test_nothing_goes_wrong_unseen_and_nothing_of_the_machine_stands_in_it(executed):

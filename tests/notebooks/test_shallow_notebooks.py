@@ -112,14 +112,14 @@ def test_each_step_of_the_price_has_its_gain_and_the_leaf_category_is_worth_most
 
 def test_photo_features_beat_majority_and_train_is_above_validation(executed):
     _, results = executed[PHOTO]
-    by_photo = "category of a photo"
-    majority = rows_of(results, "majority")[by_photo]["test"]
-    best = rows_of(results, results["parameters"]["best"])[by_photo]
+    per_photo = "category per photo"
+    majority = rows_of(results, "majority")[per_photo]["test"]
+    best = rows_of(results, results["parameters"]["best"])[per_photo]
     assert best["test"] > majority + 0.1 and best["validation"] > majority
-    pixels = rows_of(results, "pixels, logistic regression")[by_photo]
+    pixels = rows_of(results, "pixels, logistic regression")[per_photo]
     assert pixels["train"] > pixels["validation"]
     assert best["train"] > best["validation"]
-    assert {row["task"] for row in results["rows"]} == {by_photo, "category by photos of a product"}
+    assert {row["task"] for row in results["rows"]} == {per_photo, "category per product"}
 
 
 def test_train_accuracy_grows_with_weaker_regularisation(executed):

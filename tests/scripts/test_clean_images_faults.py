@@ -169,7 +169,7 @@ def test_folders_that_may_not_be_used(tmp_path, tmp_path_factory, closed):
         result = as_ordinary_user(tmp_path, tmp_path_factory.mktemp("first"))
     finally:
         (tmp_path / closed).chmod(0o700)
-    one_sentence(result, closed, "check the path and its rights")
+    one_sentence(result, closed, "check the path and its permissions")
     assert not leftovers(tmp_path)
 
 

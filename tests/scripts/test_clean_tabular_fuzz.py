@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clean_tabular_data import NEEDED_COLUMNS, clean_products
-from marketplace.data_folder import CLEAN_COLUMNS, read_table, write_table
 from marketplace.listing_text import is_null, normalised_text, split_of
+from marketplace.tables import CLEAN_COLUMNS, read_table, write_table
 
 ANYTHING = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text(max_size=3), max_size=2)
@@ -50,9 +50,7 @@ ROWS = st.fixed_dictionaries(
 )
 
 
-def assert_contract(
-    products: pd.DataFrame, main_categories: list[str], duplicates: dict[str, str], raw_ids: set
-) -> None:
+def assert_contract(products: pd.DataFrame, duplicates: dict[str, str], raw_ids: set) -> None:
     assert list(products.columns) == list(CLEAN_COLUMNS)
     assert products["id"].is_unique and products["id"].is_monotonic_increasing and set(products["id"]) <= raw_ids
     for name in ("id", "product_name", "product_description", "category", "main_category", "location", "split"):
@@ -61,7 +59,7 @@ def assert_contract(
         assert products[name].dtype == np.float64
     assert products["price"].between(0.1, 10_000).all()
     assert products["latitude"].between(49, 61).all() and products["longitude"].between(-9, 2.5).all()
-    assert main_categories == sorted(set(products["main_category"]))
+    main_categories = sorted(set(products["main_category"]))
     assert products["main_category_code"].dtype == np.int64
     assert [main_categories[code] for code in products["main_category_code"]] == list(products["main_category"])
     assert [split_of(normalised_text(text)) for text in products["product_description"]] == list(products["split"])
@@ -76,19 +74,17 @@ def assert_contract(
 @given(rows=st.lists(ROWS, min_size=1, max_size=12), random=st.randoms(use_true_random=False))
 def test_random_tables_keep_the_contract(rows, random):
     raw = pd.DataFrame(rows, columns=[*NEEDED_COLUMNS, "create_time", "page_id"], dtype=object)
-    result = clean_products(raw)
-    products, main_categories, duplicates, report = result
+    products, duplicates, report = clean_products(raw)
     raw_ids = {re.sub(r"\.0$", "", str(value)) for value in raw["id"]} | set(report["set aside"]) | set(products["id"])
-    assert_contract(products, main_categories, duplicates, raw_ids)
-    left_out = sum(map(len, report["set aside"].values())) + report["rows without id"]
-    assert len(raw) == len(products) + left_out
+    assert_contract(products, duplicates, raw_ids)
+    assert len(raw) == len(products) + sum(map(len, report["set aside"].values()))
     json.dumps(report, allow_nan=False).encode("utf-8")
 
     shuffled = rows.copy()
     random.shuffle(shuffled)
-    other, *rest, other_report = clean_products(pd.DataFrame(shuffled, columns=raw.columns, dtype=object))
+    other, other_duplicates, other_report = clean_products(pd.DataFrame(shuffled, columns=raw.columns, dtype=object))
     pd.testing.assert_frame_equal(other, products)
-    assert rest == [main_categories, duplicates] and other_report == report
+    assert list(other_duplicates.items()) == list(duplicates.items()) and other_report == report
 
 
 @settings(max_examples=30, deadline=None)

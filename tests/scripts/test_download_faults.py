@@ -130,7 +130,7 @@ def test_a_server_killed_in_the_middle_leaves_nothing_and_the_next_run_succeeds(
         result = end_of(process)
     finally:
         marketplace.server.start()
-    words = ("broke the connection off", "run the command again")
+    words = ("closed the connection", "run the command again")
     assert_refused(result, *words, secret=marketplace.server.password, folder=marketplace.folder)
     assert not (marketplace.folder / "products_table.json").exists()
     assert f"products: {LONG:,} rows" in marketplace.download("--tables", "products").stdout
@@ -203,4 +203,4 @@ def test_a_killed_download_leaves_the_earlier_table_whole(marketplace):
     assert (marketplace.folder / "products_table.json").read_bytes() == before
     make_long_products(marketplace, 2)
     assert "products: 2 rows" in marketplace.download("--tables", "products", "--force").stdout
-    assert not list(marketplace.folder.rglob("*.partial"))
+    assert len(list(marketplace.folder.glob(".*.partial"))) == 1, "it may belong to another run for a day"

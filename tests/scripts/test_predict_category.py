@@ -2,17 +2,21 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from repository import run_script
+from repository import ROOT, run_script
 from trained_folder import trained_by_two_processes
 
+import predict_category
+from marketplace.command_line import run
 from models import CombinedModel, ImageModel, TextModel
 from models.checkpoints import save_checkpoint
-from predict_category import Predictor, predict, predictions
+from models.predictor import Predictor
 
 LABELS = ["Boats", "Hats", "Music & Maps"]
 SETTINGS = {"encoder": "all-MiniLM-L6-v2", "image_size": 32}
@@ -29,7 +33,7 @@ def model() -> CombinedModel:
 
 @pytest.fixture
 def predictor(model) -> Predictor:
-    return Predictor(model, LABELS, temperature=1.0, **SETTINGS)
+    return Predictor(model, LABELS, "all-MiniLM-L6-v2", 32)
 
 
 @pytest.fixture(scope="module")
@@ -50,67 +54,69 @@ def folder(model, tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def command(folder, monkeypatch):
+    """Run the command in this process and in the data folder."""
+
+    def call(*arguments: str) -> None:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr("sys.argv", ["predict_category.py", "--data-dir", ".", *arguments])
+        run(predict_category.main)
+
+    return call
+
+
 def inputs(seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
-    return random.standard_normal((50, 768)).astype(np.float16), random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    windows = random.standard_normal((1, 50, 768)).astype(np.float16)
+    return windows, random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
 def test_both_inputs_either_alone_and_a_temperature(predictor):
-    text, pixels = inputs()
-    found = [predict(predictor, *pair) for pair in ((text, pixels), (text, None), (None, pixels))]
+    windows, pixels = inputs()
+    found = [predictor.probabilities(*pair) for pair in ((windows, pixels), (windows, None), (None, pixels))]
     for probabilities in found:
         assert probabilities.shape == (3,) and probabilities.sum() == pytest.approx(1)
     assert not np.allclose(found[0], found[1]) and not np.allclose(found[0], found[2])
+    assert np.array_equal(predictor.probabilities(windows, pixels), found[0])
     predictor.temperature = 50.0
-    assert np.ptp(predict(predictor, text, pixels)) < np.ptp(found[0])
+    assert np.ptp(predictor.probabilities(windows, pixels)) < np.ptp(found[0])
 
 
 def test_a_missing_photo_counts_as_the_mean_output_of_its_branch(predictor, model):
-    text, _ = inputs()
-    output = model.text_model(torch.from_numpy(text[None]).float())
+    windows, _ = inputs()
+    output = model.text_model(torch.from_numpy(windows).float())
     expected = model.combine(output, model.mean_image_output[None]).softmax(1)[0]
-    assert predict(predictor, text, None) == pytest.approx(expected.detach().numpy(), abs=1e-5)
-
-
-def test_the_same_answer_twice(predictor):
-    assert np.array_equal(predict(predictor, *inputs()), predict(predictor, *inputs()))
+    assert predictor.probabilities(windows, None) == pytest.approx(expected.detach().numpy(), abs=1e-5)
 
 
 def test_one_branch_alone():
-    text, pixels = inputs()
-    words = Predictor(TextModel(3).eval(), LABELS, SETTINGS["encoder"], None, 1.0)
-    picture = Predictor(ImageModel(3).eval(), LABELS, None, SETTINGS["image_size"], 1.0)
-    assert predict(words, text, None).sum() == pytest.approx(1)
-    assert predict(picture, None, pixels).sum() == pytest.approx(1)
+    windows, pixels = inputs()
+    text = Predictor(TextModel(3).eval(), LABELS, SETTINGS["encoder"], None)
+    image = Predictor(ImageModel(3).eval(), LABELS, None, SETTINGS["image_size"])
+    assert text.probabilities(windows, None).sum() == pytest.approx(1)
+    assert image.probabilities(None, pixels).sum() == pytest.approx(1)
 
 
-def test_best_first_and_no_more_than_there_are():
-    found = predictions(np.array([0.2, 0.5, 0.3]), LABELS, 2)
+def test_best_first_and_no_more_than_there_are(predictor):
+    found = predictor.top(np.array([0.2, 0.5, 0.3]), 2)
     assert found == [{"category": "Hats", "probability": 0.5}, {"category": "Music & Maps", "probability": 0.3}]
-    assert len(predictions(np.array([0.2, 0.5, 0.3]), LABELS, 99)) == 3
+    assert len(predictor.top(np.array([0.2, 0.5, 0.3]), 99)) == 3
 
 
-def test_json_holds_the_categories_best_first(folder):
-    result = run_script(
-        "predict_category.py", "--data-dir", folder, "--image", folder / "photo.jpg", "--text", "a hat", "--json"
-    )
-    assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
+def test_json_holds_the_categories_best_first(command, capsys):
+    command("--image", "photo.jpg", "--text", "a hat", "--json")
+    found = json.loads(capsys.readouterr().out)
     assert found.keys() == {"predictions"}
     assert {line["category"] for line in found["predictions"]} == set(LABELS)
-    chances = [line["probability"] for line in found["predictions"]]
-    assert chances == sorted(chances, reverse=True) and sum(chances) == pytest.approx(1)
+    probabilities = [line["probability"] for line in found["predictions"]]
+    assert probabilities == sorted(probabilities, reverse=True) and sum(probabilities) == pytest.approx(1)
 
 
-def test_a_branch_by_its_checkpoint_and_any_text(folder):
-    texts = {"emoji": "🎩🎩", "long": "hat " * 5000}
-    for text in texts.values():
-        result = run_script(
-            "predict_category.py", "--checkpoint", folder / "checkpoints" / "text_model_best.pt", "--text", text,
-            "--top", 1,
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
-        assert re.fullmatch(r" *[0-9.]+%  [A-Z][\w& ]+\n", result.stdout)
+@pytest.mark.parametrize("text", ["🎩🎩", "hat " * 5000])
+def test_a_branch_by_its_checkpoint_and_any_text(text, command, capsys):
+    command("--checkpoint", "checkpoints/text_model_best.pt", "--text", text, "--top", "1")
+    assert re.fullmatch(r" *[0-9.]+%  [A-Z][\w& ]+\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
@@ -120,37 +126,33 @@ def test_a_branch_by_its_checkpoint_and_any_text(folder):
         (["--image", "note.jpg"], r"the photo .*note\.jpg cannot be read"),
         (["--image", "missing.jpg"], r"the photo .*missing\.jpg cannot be opened"),
         (["--text", " \n"], "the text is empty"),
-        (["--text", "hat", "--checkpoint", "photo.jpg"], "damaged or not one of ours"),
+        (["--text", "hat", "--checkpoint", "photo.jpg"], "damaged or of another kind"),
         (["--text", "hat", "--checkpoint", "none.pt"], "is missing: run train_models.py first"),
         (["--text", "hat", "--checkpoint", "checkpoints/image_model_best.pt"], "reads no text: leave out --text"),
-        (["--image", "photo.jpg", "--checkpoint", "checkpoints/text_model_best.pt"], "sees no photo"),
+        (["--image", "photo.jpg", "--checkpoint", "checkpoints/text_model_best.pt"], "reads no photo"),
         (["--text", "hat", "--data-dir", "nowhere"], "there is no data folder nowhere"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(folder, arguments, sentence, capsys, monkeypatch):
-    import predict_category
-    from marketplace.command_line import run
-
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr("sys.argv", ["predict_category.py", "--data-dir", ".", *arguments])
+def test_what_cannot_be_done_is_one_sentence(command, arguments, sentence, capsys):
     with pytest.raises(SystemExit) as stopped:
-        run(predict_category.main)
+        command(*arguments)
     assert re.fullmatch(rf"error: {sentence}[^\n]*\.|error: .*{sentence}[^\n]*\.", str(stopped.value.code))
     assert capsys.readouterr().out == ""
 
 
-def test_neither_photo_nor_text_is_a_wrong_argument(monkeypatch, capsys):
-    import predict_category
-
-    monkeypatch.setattr("sys.argv", ["predict_category.py"])
+def test_neither_photo_nor_text_is_a_wrong_argument(command, capsys):
     with pytest.raises(SystemExit) as stopped:
-        predict_category.main()
+        command()
     assert stopped.value.code == 2 and "--image, --text or both" in capsys.readouterr().err
 
 
+def test_torch_is_not_imported_before_it_is_needed():
+    code = "import predict_category, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_the_networks_of_a_training_answer(sample_folder):
-    folder = sample_folder.parent / "trained"
-    trained_by_two_processes(sample_folder, folder)
+    folder = trained_by_two_processes(sample_folder)
     photo = next((sample_folder / "clean_images_64").glob("*.jpg"))
     result = run_script("predict_category.py", "--data-dir", folder, "--image", photo, "--json", "--top", 2)
     assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""train_models.py: killed and resumed, and everything it says in one sentence."""
+"""train_models.py: killed and resumed, finished and resumed, and its errors in one sentence."""
 
 import json
 import os
@@ -8,20 +8,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
-from repository import ROOT, run_script
+from repository import ROOT
 from trained_folder import copy_inputs, trained_by_two_processes
 
-TEXT = ("--models", "text", "--epochs", 3, "--checkpoint-seconds", 0)
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
+import train_models
+from marketplace.command_line import run
+from models import recipes
+
+TEXT = ("--models", "text", "--epochs", 2)
 
 
 @pytest.fixture(scope="module")
 def trained(sample_folder) -> Path:
-    folder = sample_folder.parent / "trained"
-    trained_by_two_processes(sample_folder, folder)
-    return folder
+    return trained_by_two_processes(sample_folder)
 
 
 @pytest.fixture
@@ -32,47 +34,88 @@ def folder(sample_folder, trained, tmp_path) -> Path:
     return folder
 
 
-def train(folder: Path, *arguments: object) -> subprocess.CompletedProcess:
-    return run_script("train_models.py", "--data-dir", folder, *arguments, env=ENVIRONMENT)
+@pytest.fixture
+def train(monkeypatch, capsys):
+    """Run the command in this process, which has already imported torch; returns what it prints."""
+
+    def command(folder: Path, *arguments: object) -> str:
+        monkeypatch.setattr("sys.argv", ["train_models.py", "--data-dir", str(folder), *map(str, arguments)])
+        run(train_models.main)
+        return capsys.readouterr().out
+
+    return command
 
 
-def test_killed_and_resumed_the_weights_are_those_of_a_run_never_killed(folder, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(folder, other, symlinks=True)
-    result = train(folder, *TEXT)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("epoch ") == 3
+@pytest.fixture
+def failure(train):
+    """Run the command and return the sentence, or the status, that it ends with."""
 
-    command = [sys.executable, "-u", "train_models.py", "--data-dir", other, *map(str, TEXT)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
-        for line in process.stdout:
-            if "epoch   2/3" in line:  # the first epoch is saved, the second about to be
+    def command(folder: Path, *arguments: object) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            train(folder, *arguments)
+        return str(stopped.value.code)
+
+    return command
+
+
+def killed(folder: Path, at: str) -> None:
+    """Run the command, with checkpoints after every epoch, in a process of its own and kill it when it prints `at`."""
+    options = map(str, (*TEXT, "--checkpoint-seconds", 0))
+    command = [sys.executable, "-u", "train_models.py", "--data-dir", str(folder), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        for line in process.stdout or ():
+            if at in line:
                 process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    result = train(other, *TEXT, "--resume")
-    assert result.returncode == 0, result.stderr
-    assert "going on after epoch 1 of 3" in result.stdout or "going on after epoch 2 of 3" in result.stdout
-
-    for name in ("text_model_last.pt", "text_model_best.pt"):
-        straight, resumed = (
-            torch.load(place / "checkpoints" / name, weights_only=True)["weights"] for place in (folder, other)
-        )
-        assert all(torch.equal(straight[key], resumed[key]) for key in straight)
-    assert not list(other.rglob("*.partial"))
 
 
-def test_combined_out_of_earlier_checkpoints(folder, trained):
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "text_model_best.pt", weights_only=True)["weights"]
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "checkpoints").iterdir()}
+
+
+def test_killed_and_resumed_the_weights_are_those_of_a_run_never_killed(folder, tmp_path, train):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other, symlinks=True)
+    assert train(folder, *TEXT).count("epoch ") == 2
+    killed(other, at="epoch   2/2")  # the first epoch is saved, the second about to be
+    out = train(other, *TEXT, "--resume")
+    assert "going on after epoch 1 of 2 (text_model_last.pt)" in out or "finished: " in out
+    straight, resumed = weights_of(folder), weights_of(other)
+    assert all(torch.equal(straight[key], resumed[key]) for key in straight)
+    assert names_in(folder) == {"text_model_best.pt"}
+    assert {name for name in names_in(other) if not name.endswith(".partial")} == {"text_model_best.pt"}
+
+    out = train(folder, *TEXT, "--resume")
+    assert (
+        "finished: text_model_best.pt" in out and "epoch " not in out and "TextModel accuracy" in " ".join(out.split())
+    )
+
+
+def test_combined_from_earlier_checkpoints(folder, trained, train):
     shutil.copytree(trained / "checkpoints", folder / "checkpoints")
     (folder / "checkpoints" / "combined_model_best.pt").unlink()
-    result = train(folder, "--models", "combined")
-    assert result.returncode == 0, result.stderr
-    assert "text_model_best.pt" in result.stdout and "image_model_best.pt" in result.stdout
+    out = train(folder, "--models", "combined")
+    assert "text_model_best.pt: validation accuracy" in out and "image_model_best.pt: validation accuracy" in out
     assert (folder / "checkpoints" / "combined_model_best.pt").exists()
     rows = json.loads((folder / "results" / "train_models.json").read_text())["rows"]
     assert {row["model"] for row in rows} == {"CombinedModel"}
 
 
-def test_a_branch_with_other_inputs_is_not_combined(folder, trained, monkeypatch):
+def test_combined_without_a_photo_in_the_validation_split_is_one_sentence(folder, trained, failure):
+    shutil.copytree(trained / "checkpoints", folder / "checkpoints")
+    products = pd.read_json(folder / "products_table_clean.json", dtype=False)
+    photos = pd.read_json(folder / "images_table.json", dtype=False)
+    held_out = products.loc[products["split"] == "validation", "id"]
+    photos[~photos["product_id"].isin(held_out)].to_json(folder / "images_table.json", orient="records")
+    assert "CombinedModel needs a photo in the validation split" in failure(folder, "--models", "combined")
+
+
+def test_a_branch_with_other_inputs_is_not_combined(folder, trained, failure):
     shutil.copytree(trained / "checkpoints", folder / "checkpoints")
     combined = folder / "checkpoints" / "combined_model_best.pt"
     before = combined.stat().st_mtime_ns
@@ -81,58 +124,44 @@ def test_a_branch_with_other_inputs_is_not_combined(folder, trained, monkeypatch
         checkpoint = torch.load(path, weights_only=True)
         other = checkpoint | {"configuration": checkpoint["configuration"] | {setting: value}}
         torch.save(other, path)
-        said = run_inside(monkeypatch, folder, "--models", "combined")
-        assert f"{branch}_model_best.pt was trained with {setting.replace('_', ' ')} {value}, not " in said
+        sentence = failure(folder, "--models", "combined")
+        assert f"{branch}_model_best.pt was trained with {setting.replace('_', ' ')} {value}, not " in sentence
         torch.save(checkpoint, path)
     assert combined.stat().st_mtime_ns == before
 
 
-def test_batches_that_the_processes_cannot_share_are_refused(folder, monkeypatch):
-    monkeypatch.setattr("train_models.rank_and_world_size", lambda: (0, 3))
-    assert "shared equally by 3 processes" in run_inside(monkeypatch, folder, "--models", "text")
+@pytest.mark.parametrize(("batch_size", "processes"), [(32, 3), (4, 4), (1, 1)])
+def test_batches_that_the_processes_cannot_share_are_refused(folder, failure, monkeypatch, batch_size, processes):
+    monkeypatch.setattr(recipes, "rank_and_world_size", lambda: (0, processes))
+    sentence = failure(folder, "--models", "text", "--batch-size", batch_size)
+    assert f"batches of {batch_size} cannot be shared equally by {processes} processes" in sentence
 
 
-def run_inside(monkeypatch, folder: Path, *arguments: object) -> str:
-    """What the command says when it fails; in this process, which has torch already."""
-    import train_models
-    from marketplace.command_line import run
-
-    monkeypatch.setattr("sys.argv", ["train_models.py", "--data-dir", str(folder), *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        run(train_models.main)
-    return str(stopped.value.code)
-
-
-def test_faults_are_one_sentence_and_leave_the_checkpoints_as_they_are(folder, trained, monkeypatch, tmp_path):
+def test_errors_are_one_sentence_and_leave_the_checkpoints_as_they_are(folder, trained, failure, tmp_path):
     (folder / "checkpoints").mkdir()
-    for name in ("text_model_last.pt", "text_model_best.pt"):
-        os.link(trained / "checkpoints" / name, folder / "checkpoints" / name)
+    best = torch.load(trained / "checkpoints" / "text_model_best.pt", weights_only=True)
+    torch.save(best | {"model": "LeafCategories"}, folder / "checkpoints" / "text_model_last.pt")
+    os.link(trained / "checkpoints" / "text_model_best.pt", folder / "checkpoints" / "text_model_best.pt")
     before = {path.name: path.stat().st_mtime_ns for path in (folder / "checkpoints").iterdir()}
 
     resume = ("--models", "text", "--resume", "--epochs")
-    assert "other settings (recipe" in run_inside(monkeypatch, folder, *resume, 2)
-    assert "the image weights" in run_inside(
-        monkeypatch, folder, "--models", "image", "--image-weights", tmp_path / "none.pth"
-    )
-    assert "run clean_images.py --size 48" in run_inside(monkeypatch, folder, "--image-size", 48)
-    assert "image_model_best.pt is missing" in run_inside(monkeypatch, folder, "--models", "combined")
+    assert "holds a LeafCategories of another version" in failure(folder, *resume, 2)
+    weights = ("--models", "image", "--image-weights", tmp_path / "none.pth")
+    assert "the image weights" in failure(folder, *weights)
+    assert "run clean_images.py --size 48" in failure(folder, "--image-size", 48)
+    assert "image_model_best.pt is missing" in failure(folder, "--models", "combined")
     categories = json.loads((folder / "main_categories.json").read_text())
     (folder / "main_categories.json").write_text(json.dumps(["Boats", *categories[1:]]))
-    assert "other categories (number 0 is " in run_inside(monkeypatch, folder, *resume, 1)
-    (folder / "main_categories.json").write_text(json.dumps([*categories, "Boats"]))
-    assert "other categories (13 there, 14 in the data)" in run_inside(monkeypatch, folder, *resume, 1)
-    assert "there is no data folder" in run_inside(monkeypatch, tmp_path / "nowhere")
+    assert "trained on other categories than those of the data (" in failure(folder, *resume, 1)
+    assert "there is no data folder" in failure(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    assert "run clean_tabular_data.py first" in run_inside(monkeypatch, tmp_path / "empty")
+    assert "run clean_tabular_data.py first" in failure(tmp_path / "empty")
 
     assert {path.name: path.stat().st_mtime_ns for path in (folder / "checkpoints").iterdir()} == before
     assert not (folder / "results").exists()
 
 
-def test_wrong_arguments(monkeypatch, capsys, tmp_path):
-    assert run_inside(monkeypatch, tmp_path, "--models", "sound") == "2"
-    assert run_inside(monkeypatch, tmp_path, "--epochs", 0) == "2"
-    assert run_inside(monkeypatch, tmp_path, "--seed", -1) == "2"
-    assert run_inside(monkeypatch, tmp_path, "--seed", 2**32) == "2"
-    assert run_inside(monkeypatch, tmp_path, "--patience", 0) == "2"
+def test_wrong_arguments(failure, capsys, tmp_path):
+    for arguments in (("--models", "sound"), ("--epochs", 0), ("--seed", -1), ("--seed", 2**32), ("--patience", 0)):
+        assert failure(tmp_path, *arguments) == "2"
     capsys.readouterr()

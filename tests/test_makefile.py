@@ -1,0 +1,92 @@
+"""The Makefile, with small programs in place of Python and papermill, so that it runs in a second."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from repository import ROOT
+
+NOTEBOOKS = sorted(path.stem for path in ROOT.glob("*.ipynb"))
+# the last two arguments are the notebook and the copy to write; it is read again after a while, as papermill saves
+# a notebook after every cell
+PAPERMILL = """#!/bin/sh
+for last; do input=$output; output=$last; done
+basename "$input" >> "$output"
+sleep 0.3
+basename "$input" >> "$output"
+"""
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """The Makefile in a folder with empty notebooks and scripts, as it is after the installation."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for pattern in ("*.ipynb", "*.py", "requirements*", "pyproject.toml"):
+        for path in ROOT.glob(pattern):
+            (tmp_path / path.name).touch()
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name, content in (("python", "#!/bin/sh\n"), ("papermill", PAPERMILL)):
+        (programs / name).write_text(content)
+        (programs / name).chmod(0o755)
+    for name in ("installed", "test-installed"):
+        (tmp_path / ".venv" / name).touch()
+    return tmp_path
+
+
+def make(project: Path, *arguments: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    result = subprocess.run(
+        ["make", *arguments], cwd=project, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_notebooks_that_run_at_once_do_not_overwrite_each_other(project):
+    make(project, "-j3", "run")
+    copies = project / "data" / "sample" / "notebooks"
+    assert sorted(path.stem for path in copies.glob("*.ipynb")) == NOTEBOOKS
+    for name in NOTEBOOKS:
+        assert (copies / f"{name}.ipynb").read_text().split() == [f"{name}.ipynb"] * 2
+
+
+def test_the_ranking_waits_for_the_networks(project):
+    lines = make(project, "-n", "run").splitlines()
+    order = [match[1] for line in lines if (match := re.fullmatch(r'echo "running (\w+)\.ipynb"', line))]
+    assert sorted(order) == NOTEBOOKS
+    assert order.index("neural_networks") < order.index("product_ranking")
+
+
+def test_a_notebook_runs_anew_when_a_package_that_it_imports_has_changed(project):
+    for package in ("marketplace", "models"):
+        (project / package).mkdir()
+        (project / package / "module.py").touch()
+    for name in ("products_table.json", "products_table_clean.json", "clean_images_64/manifest.json"):
+        path = project / "data" / "sample" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (project / "data" / "sample" / "marketplace.db").touch()
+    make(project, "run")
+    assert "running" not in make(project, "run")
+    os.utime(project / "models" / "module.py", (2e9, 2e9))
+    again = make(project, "run")
+    assert "running neural_networks.ipynb" in again and "running product_ranking.ipynb" in again
+    assert "running tabular_linear_regression.ipynb" not in again
+
+
+def test_help_lists_every_command(project):
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    listed = [line.split()[0] for line in make(project, "help").splitlines()]
+    assert sorted(listed) == sorted(set(targets) - {"FORCE"})
+
+
+def test_the_installation_is_bound_by_the_lock(project):
+    (project / "requirements.lock").touch()
+    os.utime(project / "requirements.lock", (2e9, 2e9))
+    lines = [line for line in make(project, "-n", "test").splitlines() if "pip install" in line]
+    assert len(lines) == 2 and all("--constraint requirements.lock" in line for line in lines)
+    assert "--editable ." in lines[0]
