@@ -53,7 +53,7 @@ def host_of(link: str) -> str:
     return "/".join(link.split("/")[:3])
 
 
-def is_photo(content: bytes) -> bool:
+def is_photo(content: bytes | bytearray) -> bool:
     """Whether the first bytes are those of a JPEG, PNG, GIF or WebP file."""
     beginnings = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
     return content.startswith(beginnings) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
@@ -163,7 +163,8 @@ def photos_in(images: Path) -> set[str]:
 def choose_links(table: pd.DataFrame, there: set[str]) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
     """The (image id, link) pairs to fetch, each id once, and the ids left out by reason."""
     table = table[~table["id"].isin(there)].drop_duplicates("id")
-    links, left_out = [], {}
+    links: list[tuple[str, str]] = []
+    left_out: dict[str, list[str]] = {}
     for image_id, link in zip(table["id"], table["bucket_link"], strict=True):
         if not is_file_name(image_id):
             left_out.setdefault("id that cannot be a file name", []).append(str(image_id))
@@ -198,7 +199,7 @@ def main() -> None:
     if not links:
         print(f"nothing to fetch: {folder.images} has every photo that the table links to")
 
-    report = {
+    report: dict[str, Any] = {
         "rows of the table": len(table),
         "already there": int(table["id"].isin(there).sum()),
         "fetched": 0,

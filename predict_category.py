@@ -44,15 +44,15 @@ def main() -> None:
 
     device = pick_device()
     predictor = load_predictor(path, device)
-    if text is not None and predictor.encoder is None:
-        raise UserError(f"the checkpoint {path} holds an ImageModel, which reads no text: leave out --text.")
-    if arguments.image is not None and predictor.image_size is None:
-        raise UserError(f"the checkpoint {path} holds a TextModel, which reads no photo: leave out --image.")
     windows = pixels = None
     if text is not None:
+        if predictor.encoder is None:
+            raise UserError(f"the checkpoint {path} holds an ImageModel, which reads no text: leave out --text.")
         encoder = TextEncoder(predictor.encoder, device)
         windows = encoder.encode(encoder.windows(text))
     if arguments.image is not None:
+        if predictor.image_size is None:
+            raise UserError(f"the checkpoint {path} holds a TextModel, which reads no photo: leave out --image.")
         pixels = load_query_photo(arguments.image, predictor.image_size)
     top = predictor.top(predictor.probabilities(windows, pixels), arguments.top)
     if arguments.json:

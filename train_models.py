@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,12 @@ from models.recipes import (
     IMAGE_RECIPE,
     TEXT_RECIPE,
     TrainedModel,
-    TrainingOptions,
     train_combined_model,
     train_image_model,
     train_text_model,
 )
 from models.text_encoder import ENCODER
-from models.training import Recipe
+from models.training import Recipe, TrainingOptions
 from shallow.words import teacher_probabilities
 
 MODELS = ("text", "image", "combined")
@@ -56,34 +56,18 @@ MODELS = ("text", "image", "combined")
 
 def parse_arguments() -> argparse.Namespace:
     parser = argument_parser("Train TextModel, ImageModel and CombinedModel on the listings of a data folder.")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="which networks to train")
+    parser.add_argument("--epochs", type=positive_int, help="of each network, instead of its recipe's")
+    parser.add_argument("--batch-size", type=positive_int, help="of all processes together, instead of the recipe's")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints of an interrupted training")
     parser.add_argument(
-        "--models",
-        nargs="+",
-        choices=MODELS,
-        default=list(MODELS),
-        help="which to train; combined alone takes the other two from earlier checkpoints",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=positive_int,
-        help=f"instead of {TEXT_RECIPE.epochs} of TextModel and {IMAGE_RECIPE.epochs} of ImageModel",
-    )
-    parser.add_argument(
-        "--batch-size", type=positive_int, help=f"of all processes together, instead of {TEXT_RECIPE.batch_size}"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoints")
-    parser.add_argument(
-        "--image-weights", default="auto", help="imagenet, none, auto (imagenet if it can be had), or a file"
+        "--image-weights", default="auto", help="imagenet, none, auto (imagenet if possible), or a file"
     )
     parser.add_argument("--image-size", type=positive_int, default=64, help="side of the clean photos in pixels")
     parser.add_argument("--seed", type=seed_number, default=7, help="of all random numbers")
+    parser.add_argument("--patience", type=positive_int, help="stop after so many epochs without a better accuracy")
     parser.add_argument(
-        "--patience",
-        type=positive_int,
-        help="end after so many epochs without a better validation accuracy (default: never)",
-    )
-    parser.add_argument(
-        "--checkpoint-seconds", type=float, default=60, help="how often to save, at the end of an epoch"
+        "--checkpoint-seconds", type=float, default=60, help="between checkpoints, at the end of epochs"
     )
     return parser.parse_args()
 
@@ -118,11 +102,8 @@ def process_group(device: torch.device):
         distributed.destroy_process_group()
 
 
-def load_trained_branch(
-    name: str, model: nn.Module, categories: list[str], options: TrainingOptions, **inputs: Any
-) -> TrainedModel:
+def load_trained_branch(path: Path, model: nn.Module, categories: list[str], **inputs: Any) -> TrainedModel:
     """A branch from the best checkpoint of an earlier run; raises UserError when its settings of `inputs` differ."""
-    path = checkpoint_path(options.data_dir, name)
     checkpoint = load_checkpoint(path, model, categories)
     configuration = checkpoint["configuration"]
     for setting, value in inputs.items():
@@ -201,13 +182,14 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
         text, text_rows = train_text(arguments, products, texts, categories, options)
         rows += text_rows
     elif "combined" in models:
-        text = load_trained_branch("text", TextModel(len(categories)), categories, options, encoder=ENCODER)
+        path = checkpoint_path(data_dir, "text")
+        text = load_trained_branch(path, TextModel(len(categories)), categories, encoder=ENCODER)
     if "image" in models:
         image, image_rows = train_image(arguments, products, photos, categories, options)
         rows += image_rows
     elif "combined" in models:
-        size = arguments.image_size
-        image = load_trained_branch("image", ImageModel(len(categories)), categories, options, image_size=size)
+        path, size = checkpoint_path(data_dir, "image"), arguments.image_size
+        image = load_trained_branch(path, ImageModel(len(categories)), categories, image_size=size)
     if "combined" in models and process_rank() == 0:
         print("CombinedModel")
         combined = train_combined_model(products, texts, photos, categories, text, image, options)

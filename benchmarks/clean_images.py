@@ -31,13 +31,13 @@ from benchmarks.saving import add_save_option, comparison, save_rows
 from benchmarks.straightforward_photos import SIZE, on_black, straightforward
 from clean_images import clean_folder
 from marketplace.data_folder import DataFolder
-from marketplace.photo_workers import default_workers, on_this_machine
+from marketplace.photo_workers import default_workers
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def ours(images: Path, data: Path, workers: int) -> dict:
-    return clean_folder(images, DataFolder(data), SIZE, lambda work: on_this_machine(work, workers))
+    return clean_folder(images, DataFolder(data), SIZE, workers)
 
 
 def photo(width: int, height: int, noise: float, seed: int) -> bytes:
@@ -174,8 +174,8 @@ def bench_skipping(folder: Path, count: int = 100_000) -> list[dict]:
         manifest["photos"][name] = [name, *entry[1:]]
     (outputs / "manifest.json").write_text(json.dumps(manifest))
     start = time.perf_counter()
-    command = [sys.executable, ROOT / "clean_images.py", "--data-dir", data, "--images", images]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, "clean_images.py", "--data-dir", str(data), "--images", str(images)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     assert f"skipped: {count}" in output, output
     seconds = time.perf_counter() - start
     print(f"skipping {count:,} clean photos, whole process: {seconds:.1f} s")
@@ -195,7 +195,7 @@ def bench_memory(folder: Path, workers: int) -> list[dict]:
     for count in (1_000, 10_000):
         for number in range(len(list(images.iterdir())), count):
             os.link(images / "00000.jpg", images / f"{number:05}.jpg")
-        options = ["--data-dir", folder / f"memory {count}", "--images", images, "--workers", str(workers)]
+        options = ["--data-dir", str(folder / f"memory {count}"), "--images", str(images), "--workers", str(workers)]
         command = [sys.executable, "-c", code, *options]
         output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
         main, worker = (int(kilobytes) / 1024 for kilobytes in output.splitlines()[-1].split())

@@ -13,7 +13,7 @@ SIZE = 64
 
 def on_black(path: Path) -> Image.Image:
     """Open, resize, convert, paste."""
-    image = Image.open(path)
+    image: Image.Image = Image.open(path)
     ratio = SIZE / max(image.size)
     width, height = (max(1, round(side * ratio)) for side in image.size)
     image = image.resize((width, height), Image.Resampling.LANCZOS).convert("RGB")

@@ -1,13 +1,15 @@
 """What each part of TextModel's training brings: the recipe with one part at a time left out, on the validation split.
 
-Reads the tables and embeddings of a data folder, adds missing embeddings:
+Reads the tables and embeddings of a data folder, writes nothing but missing embeddings:
 
     python -m benchmarks.text_recipe [--data-dir data/sample] [--epochs N] [--seeds 7 8] [--save]
 
-Prints the validation accuracy by product and the cross-entropy of every way, mean over the seeds. With only the first
+Prints the validation accuracy per product and the cross-entropy of every way, mean over the seeds. With only the first
 window of each text an epoch is shorter, too. The test split is not looked at.
 """
 
+import contextlib
+import io
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,31 +27,27 @@ from models.batches import Texts, load_texts, product_embeddings
 from models.device import pick_device
 from models.fusion import text_outputs
 from models.recipes import TEXT_RECIPE, train_text_model
+from models.training import Recipe, TrainingOptions
 from shallow.words import teacher_probabilities
 
 
 def first_windows(texts: Texts) -> Texts:
-    """Of each text only the part that it begins with."""
+    """Of each text only its first window."""
     _, first = np.unique(texts.product_rows, return_index=True)
-    vectors = type(texts.embeddings)(texts.embeddings.vectors, texts.embeddings.positions[first])
-    return Texts(vectors, texts.product_rows[first])
+    return Texts(texts.embeddings[first], texts.product_rows[first])
 
 
-def ways(recipe, products: pd.DataFrame, texts: Texts, teacher: np.ndarray) -> dict[str, tuple]:
+def ways(recipe: Recipe, products: pd.DataFrame, texts: Texts, teacher: np.ndarray) -> dict[str, tuple]:
     """Recipe, products, texts and teacher of the whole recipe and of each way that lacks something."""
-
-    def without(**options) -> tuple:
-        return replace(recipe, options=recipe.options | options), products, texts, teacher
-
     return {
         "the recipe": (recipe, products, texts, teacher),
         "without soft labels": (recipe, products, texts, None),
         "without leaf categories": (recipe, products.assign(category=products["main_category"]), texts, teacher),
         "without the average of the weights": (replace(recipe, average_decay=0.0), products, texts, teacher),
         "only the first window of a text": (recipe, products, first_windows(texts), teacher),
-        "no token left out": without(token_dropout=0.0),
-        "order never shuffled": without(shuffled=0.0),
-        "order always shuffled": without(shuffled=1.0),
+        "no token left out": (replace(recipe, token_dropout=0.0), products, texts, teacher),
+        "order never shuffled": (replace(recipe, shuffled=0.0), products, texts, teacher),
+        "order always shuffled": (replace(recipe, shuffled=1.0), products, texts, teacher),
     }
 
 
@@ -71,14 +69,16 @@ def main() -> None:
     device = pick_device()
     recipe = replace(TEXT_RECIPE, epochs=arguments.epochs)
     rows = []
-    for name, (changed, listed, read, says) in ways(recipe, products, texts, teacher).items():
+    for name, (changed, listings, windows, probabilities) in ways(recipe, products, texts, teacher).items():
         start = time.perf_counter()
         scores, losses = [], []
         for seed in arguments.seeds:
-            trained = train_text_model(
-                listed, read, categories, teacher=says, recipe=changed, seed=seed, device=device, verbose=False
-            )
-            logits = text_outputs(trained.model, read, device)[held_out]
+            options = TrainingOptions(seed, device)
+            with contextlib.redirect_stdout(io.StringIO()):
+                text = train_text_model(
+                    listings, windows, categories, teacher=probabilities, recipe=changed, options=options
+                )
+            logits = text_outputs(text.model, windows, device)[held_out]
             scores.append(accuracy_score(labels[held_out], logits.argmax(axis=1)))
             losses.append(-log_softmax(logits, axis=1)[np.arange(len(held_out)), labels[held_out]].mean())
         seconds = (time.perf_counter() - start) / len(arguments.seeds)

@@ -88,7 +88,7 @@ def on_cluster(tasks: list[Task], scheduler: str) -> Iterator[Results]:
     try:
         with distributed.Client(scheduler, timeout=CLUSTER_SECONDS) as client:
             client.wait_for_workers(1, CLUSTER_SECONDS)
-            absolute = [(images.absolute(), outputs.absolute(), *rest) for images, outputs, *rest in tasks]
+            absolute = [(images.absolute(), outputs.absolute(), names, size) for images, outputs, names, size in tasks]
             # a lambda, for Dask would pickle a function with a name by that name
             yield submit(client.get_executor(pure=False), lambda *task: clean_files(*task), absolute, SILENCE_SECONDS)
     except Exception as error:

@@ -4,7 +4,6 @@ A checkpoint is a file of tensors and plain values, written whole or not at all,
 that a file from elsewhere cannot run code.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,6 @@ from torch import nn
 from marketplace.data_folder import DataFolder, UserError, write_whole
 
 CONTENT = {"model", "weights", "labels", "configuration", "validation"}
-
-
-@dataclass
-class CheckpointFiles:
-    """The two checkpoints of a training, and what is stored in them and compared on resuming."""
-
-    last: Path  # what resuming needs; removed when the training has finished
-    best: Path  # the weights of the best epoch; with the learning curves when the training has finished
-    labels: list[str]
-    configuration: dict[str, Any]
-    seconds: float = 60  # between two writes, which happen at the end of an epoch
-    resume: bool = False
-
-    def save(self, path: Path, model: nn.Module, validation: dict[str, float], **content: Any) -> None:
-        """Write `last` or `best`."""
-        settings = {"configuration": self.configuration, "validation": validation}
-        save_checkpoint(path, model, self.labels, **settings, **content)
-
-    def different_settings(self, checkpoint: dict[str, Any]) -> list[str]:
-        """Names of the settings in which a checkpoint differs from this training."""
-        saved = checkpoint["configuration"]
-        return [name for name, value in self.configuration.items() if saved.get(name) != value]
 
 
 def checkpoint_path(data_dir: str | Path, name: str, kind: str = "best") -> Path:

@@ -14,6 +14,9 @@ class CombinedModel(nn.Module):
     buffers, so that a checkpoint holds them.
     """
 
+    mean_text_output: Tensor
+    mean_image_output: Tensor
+
     def __init__(
         self, text_model: nn.Module | None = None, image_model: nn.Module | None = None, num_classes: int = 13
     ):
@@ -26,8 +29,6 @@ class CombinedModel(nn.Module):
 
     def forward(self, text: Tensor | None, image: Tensor | None) -> Tensor:
         """Logits (N, num_classes) of texts (N, 50, 768) and photos (N, 3, H, W); one of the two may be None."""
-        if text is None and image is None:
-            raise ValueError("CombinedModel needs a text or a photo")
         return self.combine(
             None if text is None else self.text_model(text), None if image is None else self.image_model(image)
         )
@@ -37,8 +38,11 @@ class CombinedModel(nn.Module):
 
         The image output of a product with several photos is the mean of their logits.
         """
+        present = text_output if image_output is None else image_output
+        if present is None:
+            raise ValueError("CombinedModel needs a text or a photo")
         if text_output is None:
-            text_output = self.mean_text_output.to(image_output.dtype).expand_as(image_output)
+            text_output = self.mean_text_output.to(present.dtype).expand_as(present)
         if image_output is None:
-            image_output = self.mean_image_output.to(text_output.dtype).expand_as(text_output)
+            image_output = self.mean_image_output.to(present.dtype).expand_as(present)
         return self.fusion(torch.cat([text_output, image_output], dim=1))  # (N, 2 * num_classes) -> (N, num_classes)

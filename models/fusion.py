@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn import functional as F
 
-from evaluation.metrics import negative_log_likelihood
 from marketplace.data_folder import UserError
 from marketplace.dataset import Photos, mean_per_product
 from models.batches import Batches, Texts
@@ -26,19 +27,19 @@ L2_GRID = tuple(10.0 ** (exponent / 2) for exponent in range(-6, 2))
 class Fusion:
     """A fitted last layer, and its predictions for products that it was not fitted on."""
 
-    weight: torch.Tensor  # (C, 2C) float32
-    bias: torch.Tensor  # (C,) float32
-    mean_text_output: torch.Tensor  # (C,) float32: replaces a missing text
-    mean_image_output: torch.Tensor  # (C,) float32: replaces a missing photo
+    weight: np.ndarray  # (C, 2C) float32
+    bias: np.ndarray  # (C,) float32
+    mean_text_output: np.ndarray  # (C,) float32: replaces a missing text
+    mean_image_output: np.ndarray  # (C,) float32: replaces a missing photo
     l2: float  # the regularisation, chosen by cross-validation
     out_of_fold: np.ndarray  # (N, C) float32: logits of each product from a fit without its fold
 
     def logits(self, text_logits: np.ndarray, image_logits: np.ndarray) -> np.ndarray:
         """Combined logits (N, C) float32 of the branches' logits (N, C); rows of NaN are missing."""
-        text = np.where(np.isnan(text_logits), self.mean_text_output.numpy(), text_logits)
-        image = np.where(np.isnan(image_logits), self.mean_image_output.numpy(), image_logits)
+        text = np.where(np.isnan(text_logits), self.mean_text_output, text_logits)
+        image = np.where(np.isnan(image_logits), self.mean_image_output, image_logits)
         features = np.concatenate([text, image], axis=1)  # (N, 2C)
-        return (features @ self.weight.numpy().T + self.bias.numpy()).astype(np.float32)
+        return (features @ self.weight.T + self.bias).astype(np.float32)
 
 
 def fit_combined_model(
@@ -71,19 +72,19 @@ def fit_combined_model(
     features, targets = np.concatenate(filled, axis=1), np.asarray(labels, np.int64)  # (N, 2C), (N,)
     splits = list(GroupKFold(folds, shuffle=True, random_state=seed).split(features, groups=np.asarray(groups)))
     predictions = {l2: _out_of_fold(features, targets, splits, l2) for l2 in grid}
-    best = min(grid, key=lambda l2: negative_log_likelihood(predictions[l2], targets))
-    layer = [torch.from_numpy(values).float() for values in (*_fit_layer(features, targets, best), *means)]
-    return Fusion(*layer, l2=best, out_of_fold=predictions[best].astype(np.float32))
+    classes = range(len(means[0]))
+    best = min(grid, key=lambda l2: log_loss(targets, softmax(predictions[l2], axis=1), labels=classes))
+    weight, bias = _fit_layer(features, targets, best)
+    arrays = [values.astype(np.float32) for values in (weight, bias, *means, predictions[best])]
+    return Fusion(arrays[0], arrays[1], arrays[2], arrays[3], best, arrays[4])
 
 
 def combined_model(text_model: nn.Module, image_model: nn.Module, fusion: Fusion) -> CombinedModel:
     """The CombinedModel of two trained branches and a fitted last layer, in evaluation mode."""
     model = CombinedModel(text_model, image_model, len(fusion.bias))
-    with torch.no_grad():
-        model.fusion[0].weight.copy_(fusion.weight)
-        model.fusion[0].bias.copy_(fusion.bias)
-        model.mean_text_output.copy_(fusion.mean_text_output)
-        model.mean_image_output.copy_(fusion.mean_image_output)
+    layer = {"fusion.0.weight": fusion.weight, "fusion.0.bias": fusion.bias}
+    means = {"mean_text_output": fusion.mean_text_output, "mean_image_output": fusion.mean_image_output}
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in (layer | means).items()}, strict=False)
     return model.eval()
 
 
@@ -112,8 +113,8 @@ def _fit_layer(features: np.ndarray, targets: np.ndarray, l2: float) -> tuple[np
         parameters = torch.tensor(values, requires_grad=True)
         weight, bias = layer(parameters)
         loss = F.cross_entropy(inputs @ weight.T + bias, labels) + l2 * parameters[2:].square().sum()
-        loss.backward()
-        return loss.item(), parameters.grad.numpy()
+        (gradient,) = torch.autograd.grad(loss, parameters)
+        return loss.item(), gradient.numpy()
 
     start = np.zeros(sum(sizes))
     start[:2] = 0.5

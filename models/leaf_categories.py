@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.training import Learner
 
-class LeafCategories(nn.Module):
+
+class LeafCategories(Learner):
     """A network (`model`) for C main categories with a second last layer for their L leaf categories.
 
     In training mode the output is log P(main) + log P(leaf | main), (N, L); its cross-entropy with the leaf as label is
@@ -18,15 +20,17 @@ class LeafCategories(nn.Module):
     Source: Morin and Bengio, Hierarchical Probabilistic Neural Network Language Model, 2005.
     """
 
+    main_of_leaf: Tensor  # (L,)
+    belongs: Tensor  # (C, L)
+
     def __init__(self, model: nn.Module, main_of_leaf: Sequence[int] | np.ndarray):
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         last = self._last_layer()
         self.leaf_layer = nn.Linear(last.in_features, len(main_of_leaf))
         main = torch.as_tensor(np.asarray(main_of_leaf, np.int64))
-        self.register_buffer("main_of_leaf", main, persistent=False)  # (L,)
+        self.register_buffer("main_of_leaf", main, persistent=False)
         belongs = main[None] == torch.arange(last.out_features)[:, None]
-        self.register_buffer("belongs", belongs, persistent=False)  # (C, L)
+        self.register_buffer("belongs", belongs, persistent=False)
 
     def _last_layer(self) -> nn.Linear:
         return [module for module in self.model.modules() if isinstance(module, nn.Linear)][-1]
@@ -45,8 +49,10 @@ class LeafCategories(nn.Module):
         return main[:, self.main_of_leaf] + leaf - totals[:, self.main_of_leaf]
 
     def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Whether the leaf of the highest logit (N, L) has the main category of the label, a leaf (N,) or
-        probabilities (N, L); (N,) bool."""
+        """Whether the predicted leaf has the main category of the label; (N,) bool.
+
+        `labels` are leaves (N,) or probabilities (N, L), of which the highest counts.
+        """
         labels = labels.argmax(1) if labels.ndim == 2 else labels
         return self.main_of_leaf[logits.argmax(1)] == self.main_of_leaf[labels]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from marketplace.data_folder import UserError
 from models.checkpoints import load_checkpoint, load_weights
@@ -28,19 +28,20 @@ class Predictor:
     def probabilities(self, windows: np.ndarray | None, pixels: np.ndarray | None) -> np.ndarray:
         """Probabilities (C,) of the categories from the embedded windows of a text (W, 50, 768), from the pixels of a
         photo (S, S, 3) uint8, or from both."""
-        combined = isinstance(self.model, CombinedModel)
+        combined = self.model if isinstance(self.model, CombinedModel) else None
         device = next(self.model.parameters()).device
-        text_output = image_output = None
+        text_output: Tensor | None = None
+        image_output: Tensor | None = None
         if windows is not None:
-            text_model = self.model.text_model if combined else self.model
+            text_model = combined.text_model if combined else self.model
             text_output = text_model(torch.from_numpy(windows).float().to(device)).mean(0, keepdim=True)
         if pixels is not None:
-            image_model = self.model.image_model if combined else self.model
+            image_model = combined.image_model if combined else self.model
             image_output = image_model(evaluation_transform(torch.tensor(pixels[None]).to(device)))
         if combined:
-            logits = self.model.combine(text_output, image_output)
+            logits = combined.combine(text_output, image_output)
         else:
-            logits = image_output if text_output is None else text_output
+            [logits] = [output for output in (text_output, image_output) if output is not None]
         return torch.softmax(logits[0].cpu().double() / self.temperature, 0).numpy()
 
     def top(self, probabilities: np.ndarray, count: int) -> list[dict[str, str | float]]:

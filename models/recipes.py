@@ -3,8 +3,9 @@
 The notebook and `train_models.py` both train through these functions.
 """
 
+import functools
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,15 @@ from evaluation.metrics import fit_temperature
 from marketplace.data_folder import UserError
 from marketplace.dataset import Photos, examples_of_split, mean_per_product, rows_of_split
 from models.batches import Batches, Texts
-from models.checkpoints import CheckpointFiles, checkpoint_path
+from models.checkpoints import checkpoint_path, save_checkpoint
 from models.combined_model import CombinedModel
-from models.device import from_first_process, pick_device, rank_and_world_size
+from models.device import from_first_process, rank_and_world_size
 from models.fusion import Fusion, combined_model, fit_combined_model, photo_outputs, text_outputs
 from models.image_model import ImageModel, evaluation_transform, load_image_weights, train_transform
 from models.leaf_categories import LeafCategories, leaf_labels, soft_leaf_labels
 from models.text_encoder import ENCODER
 from models.text_model import TextModel
-from models.training import Recipe, Trainer
+from models.training import Recipe, Trainer, TrainingOptions
 
 TEXT_RECIPE = Recipe(
     epochs=12,
@@ -49,25 +50,6 @@ IMAGE_RECIPE = Recipe(
     label_smoothing=0.05,
     average_decay=0.98,
 )
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How a training is run, apart from its recipe."""
-
-    seed: int = 7
-    device: torch.device = field(default_factory=pick_device)
-    data_dir: str | Path | None = None  # where checkpoints are written; None: nowhere
-    resume: bool = False  # go on from the checkpoints
-    checkpoint_seconds: float = 60  # between two checkpoints, which are written at the end of an epoch
-
-    def files(self, name: str, labels: list[str], configuration: dict[str, Any]) -> CheckpointFiles | None:
-        """The checkpoints of the network `name`; None without a data folder."""
-        if self.data_dir is None:
-            return None
-        last, best = (checkpoint_path(self.data_dir, name, kind) for kind in ("last", "best"))
-        configuration = {"seed": self.seed, **configuration}
-        return CheckpointFiles(last, best, labels, configuration, self.checkpoint_seconds, self.resume)
 
 
 @dataclass
@@ -110,17 +92,13 @@ def train_text_model(
     options = options or TrainingOptions()
     torch.manual_seed(options.seed)
     model = TextModel(len(categories))
-
-    def train_text(text: Tensor) -> Tensor:
-        return augmented_text(text.float(), recipe.token_dropout, recipe.shuffled)
-
+    augment = functools.partial(augmented_text, token_dropout=recipe.token_dropout, shuffled=recipe.shuffled)
     train, validation, main_of_leaf = _batches_of_splits(
-        texts, texts.embeddings, products, recipe, (train_text, torch.Tensor.float), options.device, teacher
+        texts, texts.embeddings, products, recipe, (augment, Tensor.float), options.device, teacher
     )
-    learner = LeafCategories(model, main_of_leaf)
-    trainer = Trainer(model, train, validation, recipe, options.device, None, learner, learner.correct)
-    configuration = {"encoder": encoder, "teacher": teacher is not None, **_settings(recipe, train)}
-    return TrainedModel(model, trainer.fit(options.files("text", categories, configuration)), encoder)
+    trainer = Trainer(LeafCategories(model, main_of_leaf), train, validation, recipe, options)
+    configuration = {"encoder": encoder, "teacher": teacher is not None, "train_examples": len(train.rows)}
+    return TrainedModel(model, trainer.fit("text", categories, configuration), encoder)
 
 
 def train_image_model(
@@ -149,10 +127,14 @@ def train_image_model(
         photos, photos.pixels, products, recipe, (train_transform, evaluation_transform), options.device
     )
     learner = LeafCategories(model, main_of_leaf)
-    groups = image_parameter_groups(learner, recipe, pretrained=weights != "none")
-    trainer = Trainer(model, train, validation, recipe, options.device, groups, learner, learner.correct)
-    configuration = {"image_size": photos.pixels.shape[1], "image_weights": weights, **_settings(recipe, train)}
-    return TrainedModel(model, trainer.fit(options.files("image", categories, configuration)), weights)
+    groups = None if weights == "none" else image_parameter_groups(learner, recipe)
+    trainer = Trainer(learner, train, validation, recipe, options, groups)
+    configuration = {
+        "image_size": photos.pixels.shape[1],
+        "image_weights": weights,
+        "train_examples": len(train.rows),
+    }
+    return TrainedModel(model, trainer.fit("image", categories, configuration), weights)
 
 
 @dataclass
@@ -195,45 +177,43 @@ def train_combined_model(
     logits[rows] = fusion.out_of_fold
     temperature = fit_temperature(fusion.out_of_fold, labels)
     model = combined_model(text.model, image.model, fusion)
-    configuration = {
-        "encoder": text.weights,
-        "image_size": photos.pixels.shape[1],
-        "image_weights": image.weights,
-        "l2": fusion.l2,
-        "temperature": temperature,
-    }
-    files = options.files("combined", categories, configuration)
-    if files:
-        files.save(files.best, model, {"accuracy": accuracy_score(labels, fusion.out_of_fold.argmax(1))})
+    if options.data_dir is not None:
+        configuration = {
+            "seed": options.seed,
+            "encoder": text.weights,
+            "image_size": photos.pixels.shape[1],
+            "image_weights": image.weights,
+            "l2": fusion.l2,
+            "temperature": temperature,
+        }
+        validation = {"accuracy": accuracy_score(labels, fusion.out_of_fold.argmax(1))}
+        path = checkpoint_path(options.data_dir, "combined")
+        save_checkpoint(path, model, categories, configuration=configuration, validation=validation)
     seconds = time.perf_counter() - start
     return Combined(model, fusion, text_logits, photo_logits, image_logits, logits, temperature, seconds)
 
 
 def augmented_text(text: Tensor, token_dropout: float = 0.0, shuffled: float = 0.0) -> Tensor:
-    """Embedded texts (N, 50, 768) in which each token is set to zero with probability `token_dropout`, and the tokens
-    of a text are shuffled with probability `shuffled`; the random numbers are drawn on the CPU."""
+    """Embedded texts (N, 50, 768) as float32 in which each token is set to zero with probability `token_dropout`, and
+    the tokens of a text are shuffled with probability `shuffled`; the random numbers are drawn on the CPU."""
     count, tokens, _ = text.shape
     order = torch.rand(count, tokens).argsort(1)
     order = torch.where(torch.rand(count, 1) < shuffled, order, torch.arange(tokens))
     kept = torch.rand(count, tokens, 1) >= token_dropout
     order, kept = order.to(text.device), kept.to(text.device)
-    return text.gather(1, order[:, :, None].expand_as(text)) * kept
+    return text.float().gather(1, order[:, :, None].expand_as(text)) * kept
 
 
-def image_parameter_groups(learner: LeafCategories, recipe: Recipe, pretrained: bool) -> list[dict[str, Any]]:
-    """The trained parameters of an ImageModel in two groups with a rate each: below the head, and the head."""
+def image_parameter_groups(learner: LeafCategories, recipe: Recipe) -> list[dict[str, Any]]:
+    """The trained parameters of a pretrained ImageModel in two groups with a rate each: below the head, and the
+    head."""
     head = ("model.resnet.fc.", "leaf_layer.")
     trained = [(name, parameter) for name, parameter in learner.named_parameters() if parameter.requires_grad]
-    factor = recipe.pretrained_factor if pretrained else 1.0
+    below_head = [parameter for name, parameter in trained if not name.startswith(head)]
     return [
-        {"params": [p for name, p in trained if not name.startswith(head)], "lr": recipe.learning_rate * factor},
-        {"params": [p for name, p in trained if name.startswith(head)], "lr": recipe.learning_rate},
+        {"params": below_head, "lr": recipe.learning_rate * recipe.pretrained_factor},
+        {"params": [parameter for name, parameter in trained if name.startswith(head)], "lr": recipe.learning_rate},
     ]
-
-
-def _settings(recipe: Recipe, train: Batches) -> dict[str, Any]:
-    """What a checkpoint to go on from must have in common with the training."""
-    return {"recipe": asdict(recipe), "train_examples": len(train.rows), "steps_an_epoch": len(train)}
 
 
 def _batches_of_splits(

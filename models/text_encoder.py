@@ -1,6 +1,5 @@
 """A frozen transformer that turns texts into embedded tokens, and the cache of its embeddings in a data folder."""
 
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -106,7 +105,8 @@ class TextEncoder:
         """The first `maximum` pieces of a text, each of at most `tokens` tokens and cut between words if possible."""
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         words, offsets = encoded.word_ids(), encoded["offset_mapping"]
-        pieces, start = [], 0
+        pieces: list[str] = []
+        start = 0
         while start < len(words) and len(pieces) < maximum:
             end = min(start + tokens, len(words))
             while start + 1 < end < len(words) and words[end] == words[end - 1]:
@@ -182,7 +182,7 @@ def cached_embeddings(folder: Path, texts: Sequence[str], encoder: TextEncoder) 
         rows = _whole_rows(hash_file, vector_file)
         missing = {digest: text for digest, text in zip(hashes, texts, strict=True) if digest not in rows}
         digests = list(missing)
-        with progress_bar(len(missing), "embedding texts") if missing else contextlib.nullcontext() as bar:
+        with progress_bar(len(missing), "embedding texts") as bar:
             for positions, token_ids in encoder.batches(list(missing.values())):
                 vector_file.write(encoder.embed(token_ids).tobytes())
                 vector_file.flush()

@@ -6,8 +6,9 @@ Under torchrun the trainer uses DistributedDataParallel; each process then needs
 import copy
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from marketplace.data_folder import UserError
 from models.batches import Batches
-from models.checkpoints import CheckpointFiles, load_checkpoint, load_weights
-from models.device import autocast, from_first_process, memory_advice, process_rank, rank_and_world_size
+from models.checkpoints import checkpoint_path, load_checkpoint, load_weights, save_checkpoint
+from models.device import autocast, from_first_process, memory_advice, pick_device, process_rank, rank_and_world_size
 from models.small_convolutions import small_convolutions
 
 
@@ -40,11 +41,42 @@ class Recipe:
     teacher_share: float = 0.0  # of TextModel's labels that comes from the teacher
 
 
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a training is run, apart from its recipe."""
+
+    seed: int = 7
+    device: torch.device = field(default_factory=pick_device)
+    data_dir: str | Path | None = None  # where checkpoints are written; None: nowhere
+    resume: bool = False  # go on from the checkpoints
+    checkpoint_seconds: float = 60  # between two checkpoints, which are written at the end of an epoch
+
+
+class Learner(nn.Module):
+    """The module that is trained: the network `model` and, in a subclass, what only its training needs."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.model(inputs)
+
+    def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Whether the predicted class is that of the label; (B,) bool.
+
+        `labels` are class numbers (B,) or probabilities (B, C), of which the highest counts.
+        """
+        return logits.argmax(1) == (labels.argmax(1) if labels.ndim == 2 else labels)
+
+
 class WeightAverage(nn.Module):
     """An exponential moving average of a network's weights, which scores more steadily than the last weights.
 
     Ours, since torch's AveragedModel allocates every tensor anew at each step where the decay is not constant.
     """
+
+    steps: Tensor
 
     def __init__(self, model: nn.Module, decay: float):
         super().__init__()
@@ -64,31 +96,25 @@ class WeightAverage(nn.Module):
                 average.copy_(current)
 
 
-def correct_predictions(logits: Tensor, labels: Tensor) -> Tensor:
-    """Whether the class of the highest logit (B, C) is the label (B,), or its most probable class (B, C); (B,) bool."""
-    return logits.argmax(1) == (labels.argmax(1) if labels.ndim == 2 else labels)
-
-
 def train_one_epoch(
-    learner: nn.Module,
+    learner: Learner | DistributedDataParallel,
     batches: Batches,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
-    *,
     label_smoothing: float = 0.0,
-    correct: Callable[[Tensor, Tensor], Tensor] = correct_predictions,
     after_step: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Train on every batch once; returns the mean `loss` and the training `accuracy`.
 
-    `correct` counts the right predictions, `after_step` is called after each step of the optimizer.
+    `after_step` is called after each step of the optimizer.
 
     Raises UserError when memory runs out, and at the end of the epoch when a loss was not finite.
     """
     learner.train()
+    correct = learner.module.correct if isinstance(learner, DistributedDataParallel) else learner.correct
     losses, hits, examples = [], [], 0
     for inputs, labels in batches:
-        inputs, labels = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        inputs, labels = inputs.to(device), labels.to(device)
         with memory_advice(len(labels) * rank_and_world_size()[1]):
             optimizer.zero_grad()
             with autocast(device), small_convolutions(device):
@@ -119,53 +145,47 @@ def evaluate(model: nn.Module, batches: Batches, device: torch.device) -> dict[s
     all_logits, all_labels = [], []
     for inputs, labels in batches:
         with memory_advice(len(labels)), autocast(device):
-            all_logits.append(model(inputs.to(device, non_blocking=True)).float())
+            all_logits.append(model(inputs.to(device)).float())
         all_labels.append(labels)
     if not all_logits:
         raise UserError("there is nothing to evaluate: one of the splits has no usable listing or photo.")
     logits, labels = torch.cat(all_logits).cpu(), torch.cat(all_labels).cpu()
-    return {
-        "loss": F.cross_entropy(logits, labels).item(),
-        "accuracy": correct_predictions(logits, labels).float().mean().item(),
-        "logits": logits,
-    }
+    accuracy = (logits.argmax(1) == labels).float().mean().item()
+    return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "logits": logits}
 
 
 class Trainer:
-    """Trains `model` in place with AdamW and a one-cycle learning rate, and keeps the weights of its best epoch: the
-    one of the highest validation accuracy, then of the lowest validation loss.
+    """Trains the `model` of a learner in place with AdamW and a one-cycle learning rate, and keeps the weights of its
+    best epoch: the one of the highest validation accuracy, then of the lowest validation loss.
 
-    `learner` is the module that is trained if that is more than `model`: it contains `model` and layers that only the
-    training needs, and `correct` counts its right predictions. `parameter_groups` gives groups of parameters with a
-    rate (`lr`) each; by default all learn at the recipe's rate.
+    `parameter_groups` gives groups of parameters with a rate (`lr`) each; by default all learn at the recipe's rate.
 
     Raises UserError when there is nothing to train on.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        learner: Learner,
         train_batches: Batches,
         validation_batches: Batches,
         recipe: Recipe,
-        device: torch.device,
+        options: TrainingOptions,
         parameter_groups: list[dict[str, Any]] | None = None,
-        learner: nn.Module | None = None,
-        correct: Callable[[Tensor, Tensor], Tensor] = correct_predictions,
     ):
         if len(train_batches) == 0:
             raise UserError("there is nothing to train on: the train split has too few listings or photos.")
-        self.model, self.learner = model, model if learner is None else learner
         self.train_batches, self.validation_batches = train_batches, validation_batches
-        self.recipe, self.device, self.correct = recipe, device, correct
-        self.learner.to(device, memory_format=torch.preserve_format if device.type == "mps" else torch.channels_last)
-        self.parallel = _in_parallel(self.learner, device)
-        self.average = WeightAverage(model, recipe.average_decay)
+        self.recipe, self.options, self.device = recipe, options, options.device
+        self.learner = learner.to(self.device)
+        if self.device.type != "mps":
+            learner.to(memory_format=torch.channels_last)
+        self.parallel = _in_parallel(learner, self.device)  # first: the other processes get the weights of the first
+        self.average = WeightAverage(learner.model, recipe.average_decay)
         self.optimizer = torch.optim.AdamW(
-            parameter_groups or [{"params": [p for p in self.learner.parameters() if p.requires_grad]}],
+            parameter_groups or [{"params": [p for p in learner.parameters() if p.requires_grad]}],
             recipe.learning_rate,
             weight_decay=recipe.weight_decay,
-            fused=device.type != "mps",
+            fused=self.device.type != "mps",
         )
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
@@ -177,21 +197,30 @@ class Trainer:
         self.best_weights: dict[str, Tensor] = {}
         self.saved_at = time.monotonic()
 
-    def fit(self, files: CheckpointFiles | None = None) -> list[dict[str, float]]:
+    def fit(
+        self, name: str = "model", labels: Sequence[str] = (), configuration: dict[str, Any] | None = None
+    ) -> list[dict[str, float]]:
         """Train for the epochs that are left; returns the learning curves, a dict per epoch with `train_loss`,
         `train_accuracy`, `validation_loss`, `validation_accuracy`, `learning_rate` and `seconds`.
+
+        The checkpoints are those of the network `name`. `labels` and `configuration` are saved in them; with other ones
+        a training is not resumed.
 
         Raises UserError as `train_one_epoch` and `evaluate`, and when the checkpoint to go on from belongs to a
         training with other settings.
         """
-        if files and files.resume:
-            print(self._resume(files))
+        settings = {"seed": self.options.seed, "recipe": asdict(self.recipe), "steps": len(self.train_batches)}
+        content = {"labels": list(labels), "configuration": settings | (configuration or {})}
+        data_dir = self.options.data_dir
+        paths = data_dir and (checkpoint_path(data_dir, name, "last"), checkpoint_path(data_dir, name, "best"))
+        if paths and self.options.resume:
+            print(self._resume(*paths, content))
         while not self._finished():
             self._run_epoch()
             print(epoch_line(self.history[-1], len(self.history), self.recipe.epochs), flush=True)
-            if files and process_rank() == 0:
-                self._save(files)
-        self.model.load_state_dict(self.best_weights)
+            if paths and process_rank() == 0:
+                self._save(*paths, content)
+        self.learner.model.load_state_dict(self.best_weights)
         return self.history
 
     def _best_epoch(self) -> int:
@@ -212,9 +241,8 @@ class Trainer:
             self.train_batches,
             self.optimizer,
             self.device,
-            label_smoothing=self.recipe.label_smoothing,
-            correct=self.correct,
-            after_step=self._after_step,
+            self.recipe.label_smoothing,
+            self._after_step,
         )
         loss, accuracy = from_first_process(self._validate)
         self.history.append(
@@ -232,23 +260,24 @@ class Trainer:
 
     def _after_step(self) -> None:
         self.scheduler.step()
-        self.average.update(self.model)
+        self.average.update(self.learner.model)
 
     def _validate(self) -> tuple[float, float]:
         result = evaluate(self.average.model, self.validation_batches, self.device)
         return result["loss"], result["accuracy"]
 
-    def _save(self, files: CheckpointFiles) -> None:
+    def _save(self, last: Path, best: Path, content: dict[str, Any]) -> None:
         """Write the checkpoints if they are due; after the last epoch `best` with the history, and remove `last`."""
-        best = self.history[self._best_epoch()]
-        validation = {"loss": best["validation_loss"], "accuracy": best["validation_accuracy"]}
+        epoch = self.history[self._best_epoch()]
+        content["validation"] = {"loss": epoch["validation_loss"], "accuracy": epoch["validation_accuracy"]}
+        model, weights = self.learner.model, self.best_weights
         if self._finished():
-            files.save(files.best, self.model, validation, weights=self.best_weights, history=self.history)
-            files.last.unlink(missing_ok=True)
-        elif time.monotonic() - self.saved_at >= files.seconds:
+            save_checkpoint(best, model, weights=weights, history=self.history, **content)
+            last.unlink(missing_ok=True)
+        elif time.monotonic() - self.saved_at >= self.options.checkpoint_seconds:
             # `best` first: if the run is killed in between, resuming repeats the epoch and writes `best` again
-            files.save(files.best, self.model, validation, weights=self.best_weights)
-            files.save(files.last, self.learner, validation, state=self._state())
+            save_checkpoint(best, model, weights=weights, **content)
+            save_checkpoint(last, self.learner, state=self._state(), **content)
             self.saved_at = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
@@ -269,28 +298,32 @@ class Trainer:
         torch.set_rng_state(state["random"].cpu())
         self.history, self.best_weights = state["history"], state["best_weights"]
 
-    def _resume(self, files: CheckpointFiles) -> str:
+    def _resume(self, last: Path, best: Path, content: dict[str, Any]) -> str:
         """Restore an interrupted training from `last`, or the result of a finished one from `best`; says which."""
-        if files.last.exists():
-            checkpoint = load_checkpoint(files.last, self.learner, files.labels, self.device)
-            different = files.different_settings(checkpoint)
-            if different:
-                raise UserError(
-                    f"the checkpoint {files.last} belongs to a training with other settings ({', '.join(different)}): "
-                    "repeat it with the same, or start anew without --resume."
-                )
+        path = last if last.exists() else best
+        if not path.exists():
+            return f"training anew: there is no checkpoint {best.name}."
+        checkpoint = load_checkpoint(path, labels=content["labels"], device=self.device)
+        saved, current = checkpoint["configuration"], content["configuration"]
+        different = ", ".join(key for key in current if saved.get(key) != current[key])
+        if path == last and different:
+            raise UserError(
+                f"the checkpoint {last} belongs to a training with other settings ({different}): "
+                "repeat it with the same, or start anew without --resume."
+            )
+        if path == last:
+            load_weights(self.learner, checkpoint, last)
             self._load_state(checkpoint["state"])
-            return f"going on after epoch {len(self.history)} of {self.recipe.epochs} ({files.last.name})."
-        if files.best.exists():
-            checkpoint = load_checkpoint(files.best, labels=files.labels, device=self.device)
-            if "history" in checkpoint and not files.different_settings(checkpoint):
-                load_weights(self.model, checkpoint, files.best)
-                self.history, self.best_weights = checkpoint["history"], checkpoint["weights"]
-                return f"finished: {files.best.name} is the result of a training with these settings."
-        return f"training anew: {files.best.name} is not there, or not of a finished training with these settings."
+            return f"going on after epoch {len(self.history)} of {self.recipe.epochs} ({last.name})."
+        if different or "history" not in checkpoint:
+            reason = f"has other settings ({different})" if different else "is not finished"
+            return f"training anew: the training of {best.name} {reason}."
+        load_weights(self.learner.model, checkpoint, best)
+        self.history, self.best_weights = checkpoint["history"], checkpoint["weights"]
+        return f"finished: {best.name} is the result of a training with these settings."
 
 
-def _in_parallel(learner: nn.Module, device: torch.device) -> nn.Module:
+def _in_parallel(learner: Learner, device: torch.device) -> Learner | DistributedDataParallel:
     """The learner, under torchrun with gradients that are averaged over the processes."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # batches keep one size

@@ -167,7 +167,7 @@ class VectorSpace:
         for key, array in arrays.items():
             part, _, name = key.partition(".")
             parts[part][name] = array
-        sides = {side: EmbeddingSpace(**parts[side]) for side in ("text", "image") if side in parts}
+        sides = {part: EmbeddingSpace(**fitted) for part, fitted in parts.items() if part in ("text", "image")}
         return cls(sides, {name: float(weight) for name, weight in parts["weight"].items()}, parts["axes"])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from repository import ROOT, computed_once, run_script
+from repository import ROOT, made_once, run_script
 
 # Test files that take more than five seconds, the longest first. They start first, so that parallel processes end at
 # about the same time; `make test-quick` leaves them out.
@@ -47,10 +47,10 @@ def sample_folder(tmp_path_factory, worker_id) -> Path:
     """
     temporary = tmp_path_factory.getbasetemp()
     shared = temporary if worker_id == "master" else temporary.parent
-    return computed_once(shared / "sample.pickle", lambda: make_sample_folder(shared / "sample"))
+    return made_once(shared / "sample", make_sample_folder)
 
 
-def make_sample_folder(folder: Path) -> Path:
+def make_sample_folder(folder: Path) -> None:
     for script, *options in (
         ("make_sample_marketplace.py", "--listings", 300),
         ("download_products_table.py",),
@@ -59,7 +59,6 @@ def make_sample_folder(folder: Path) -> Path:
     ):
         result = run_script(script, "--data-dir", folder, *options)
         assert result.returncode == 0, f"{script}: {result.stderr}"
-    return folder
 
 
 @pytest.fixture(scope="session")

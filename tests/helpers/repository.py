@@ -1,16 +1,13 @@
-"""Where the repository is, a way to run its scripts, and values that several test processes share."""
+"""Where the repository is, a way to run its scripts, and folders that several test processes share."""
 
-import pickle
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
-Value = TypeVar("Value")
 
 
 def run_script(*arguments: object, timeout: float = 120, **options) -> subprocess.CompletedProcess:
@@ -20,9 +17,11 @@ def run_script(*arguments: object, timeout: float = 120, **options) -> subproces
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
 
 
-def computed_once(file: Path, compute: Callable[[], Value]) -> Value:
-    """The value of `compute()`: the first process computes it and keeps it in `file`, the others wait for it."""
-    with FileLock(f"{file}.lock"):
-        if not file.exists():
-            file.write_bytes(pickle.dumps(compute()))
-        return pickle.loads(file.read_bytes())
+def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """`folder` after `make(folder)`, which only the first of several test processes runs; the others wait for it."""
+    done = folder.with_name(f"{folder.name}.done")
+    with FileLock(f"{folder}.lock"):
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from repository import ROOT, computed_once
+from repository import ROOT, made_once
 
 INPUTS = ("products_table_clean.json", "main_categories.json", "duplicates.json", "images_table.json")
 
@@ -23,15 +23,16 @@ def copy_inputs(source: Path, target: Path) -> Path:
     return target
 
 
-def trained_by_two_processes(source: Path, target: Path) -> subprocess.CompletedProcess:
-    """Train all three networks for an epoch under torchrun into `target`, once for all test processes."""
-    return computed_once(target.with_suffix(".pickle"), lambda: _train(source, target))
+def trained_by_two_processes(sample_folder: Path) -> Path:
+    """A folder in which all three networks were trained for an epoch under torchrun, once for all test processes."""
+    return made_once(sample_folder.parent / "trained", lambda folder: _train(sample_folder, folder))
 
 
-def _train(source: Path, target: Path) -> subprocess.CompletedProcess:
+def _train(source: Path, target: Path) -> None:
     copy_inputs(source, target)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["train_models.py", "--data-dir", str(target), "--epochs", "1", "--image-weights", "none"]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
+    assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
+    (target / "printed.txt").write_text(result.stdout, encoding="utf-8")

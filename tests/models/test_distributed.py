@@ -18,7 +18,8 @@ from marketplace.dataset import Photos
 from models import CombinedModel, ImageModel, TextModel
 from models.batches import Batches
 from models.checkpoints import load_checkpoint
-from models.recipes import IMAGE_RECIPE, TrainingOptions, train_image_model
+from models.recipes import IMAGE_RECIPE, train_image_model
+from models.training import TrainingOptions
 
 BATCH = 8
 
@@ -37,7 +38,7 @@ def image_model_and_inputs() -> tuple[nn.Module, np.ndarray]:
 def gradients(model: nn.Module, learner: nn.Module, batches: Batches) -> list[torch.Tensor]:
     for inputs, labels in batches:
         F.cross_entropy(learner(inputs), labels).backward()
-    return [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
 def compare_gradients(rank: int) -> None:
@@ -68,9 +69,10 @@ def train_with_other_weights(rank: int, folder: Path, having: int) -> None:
     recipe, options = replace(IMAGE_RECIPE, epochs=1, batch_size=4), TrainingOptions(device=torch.device("cpu"))
     image = train_image_model(products, photos, ["a", "b"], image_weights="auto", recipe=recipe, options=options)
     assert image.weights == ("imagenet" if having == 0 else "none")
+    assert isinstance(image.model, ImageModel)
     assert image.model.frozen_parameters() == (670_400 if having == 0 else 0)
     sums = [torch.zeros(1), torch.zeros(1)]
-    distributed.all_gather(sums, image.model.resnet.conv1.weight.sum()[None])
+    distributed.all_gather(sums, next(image.model.parameters()).sum()[None])
     assert sums[0] == sums[1]
 
 
@@ -91,12 +93,10 @@ def test_two_processes_have_the_gradients_of_one_and_agree_on_image_weights(tmp_
 
 
 def test_torchrun_trains_to_the_end(sample_folder):
-    folder = sample_folder.parent / "trained"
-    result = trained_by_two_processes(sample_folder, folder)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("epoch   1/1") == 2  # text and photo, printed by one process only
-    assert result.stdout.count("done in") == 1
-    assert "Traceback" not in result.stderr
+    folder = trained_by_two_processes(sample_folder)
+    printed = (folder / "printed.txt").read_text(encoding="utf-8")
+    assert printed.count("epoch   1/1") == 2  # text and photo, printed by one process only
+    assert printed.count("done in") == 1
     names = {f"{name}_model_best.pt" for name in ("text", "image", "combined")}
     assert {path.name for path in (folder / "checkpoints").iterdir()} == names
     categories = json.loads((folder / "main_categories.json").read_text())
@@ -104,6 +104,4 @@ def test_torchrun_trains_to_the_end(sample_folder):
     load_checkpoint(folder / "checkpoints" / "combined_model_best.pt", model, categories)
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
     rows = json.loads((folder / "results" / "train_models.json").read_text())["rows"]
-    assert [(row["model"].split()[0], row["metric"]) for row in rows] == [
-        (model, metric) for model in ("TextModel", "ImageModel", "CombinedModel") for metric in ("accuracy", "macro-F1")
-    ]
+    assert [row["model"].split()[0] for row in rows] == ["TextModel", "ImageModel", "CombinedModel"]

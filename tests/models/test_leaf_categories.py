@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from models import TextModel
-from models.checkpoints import CheckpointFiles, load_checkpoint
+from models.checkpoints import checkpoint_path, load_checkpoint
 from models.leaf_categories import LeafCategories, leaf_labels, soft_leaf_labels
-from models.training import Recipe, Trainer
+from models.training import Recipe, Trainer, TrainingOptions
 
 CATEGORIES = ["Home / Lamps", "Garden", "Home / Sofas", "Home / Lamps"]
 MAIN = [1, 0, 1, 1]
@@ -70,12 +70,11 @@ def test_the_best_checkpoint_holds_the_plain_network(tmp_path):
     inputs = torch.randn(4, 50, 768)
     labels, main_of_leaf = leaf_labels(CATEGORIES, MAIN)
     model = TextModel(2)
-    learner = LeafCategories(model, main_of_leaf)
     train, validation = [(inputs, torch.from_numpy(labels))], [(inputs, torch.tensor(MAIN))]
     recipe = Recipe(epochs=2, batch_size=4, learning_rate=1e-3)
-    trainer = Trainer(model, train, validation, recipe, torch.device("cpu"), learner=learner, correct=learner.correct)
-    files = CheckpointFiles(tmp_path / "last.pt", tmp_path / "best.pt", ["Garden", "Home"], {})
-    assert len(trainer.fit(files)) == 2
+    options = TrainingOptions(device=torch.device("cpu"), data_dir=tmp_path)
+    trainer = Trainer(LeafCategories(model, main_of_leaf), train, validation, recipe, options)
+    assert len(trainer.fit("text", ["Garden", "Home"])) == 2
     plain = TextModel(2)
-    load_checkpoint(tmp_path / "best.pt", plain, ["Garden", "Home"])
+    load_checkpoint(checkpoint_path(tmp_path, "text"), plain, ["Garden", "Home"])
     assert torch.equal(plain(inputs), model(inputs))

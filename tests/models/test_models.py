@@ -108,8 +108,8 @@ def by_hand() -> CombinedModel:
     """Branches that say what they are given, a last layer with weights of ours."""
     model = CombinedModel(nn.Identity(), nn.Identity(), num_classes=2)
     with torch.no_grad():
-        model.fusion[0].weight.copy_(torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8]]))
-        model.fusion[0].bias.copy_(torch.tensor([0.5, -0.5]))
+        weights = {"0.weight": torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8]]), "0.bias": torch.tensor([0.5, -0.5])}
+        model.fusion.load_state_dict(weights)
         model.mean_text_output.copy_(torch.tensor([1.0, 0]))
         model.mean_image_output.copy_(torch.tensor([0.0, 2]))
     return model

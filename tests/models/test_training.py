@@ -9,16 +9,17 @@ import torch
 from torch import nn
 
 from marketplace.data_folder import UserError
-from models import ImageModel, checkpoints
+from models import ImageModel, training
 from models.batches import Batches
-from models.checkpoints import CheckpointFiles, load_checkpoint
+from models.checkpoints import checkpoint_path, load_checkpoint
 from models.device import pick_device
 from models.image_model import evaluation_transform, load_image_weights, train_transform
-from models.training import Recipe, Trainer, WeightAverage, evaluate, train_one_epoch
+from models.training import Learner, Recipe, Trainer, TrainingOptions, WeightAverage, evaluate, train_one_epoch
 
 CPU = torch.device("cpu")
 LABELS = ["a", "b", "c"]
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=0.05)
+OPTIONS = TrainingOptions(device=CPU)
 
 
 def examples(count: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,17 +46,22 @@ def fitted(
     recipe: Recipe = RECIPE,
     train=None,
     validation=None,
-    files: CheckpointFiles | None = None,
-    **options,
+    options: TrainingOptions = OPTIONS,
+    groups: list[dict] | None = None,
 ) -> list[dict]:
     torch.manual_seed(7)
     train = batches(shuffle=True) if train is None else train
     validation = batches() if validation is None else validation
-    return Trainer(model, train, validation, recipe, CPU, **options).fit(files)
+    return Trainer(Learner(model), train, validation, recipe, options, groups).fit("small", LABELS)
 
 
-def files_in(folder: Path, resume: bool = False, seconds: float = 0, **configuration) -> CheckpointFiles:
-    return CheckpointFiles(folder / "last.pt", folder / "best.pt", LABELS, configuration, seconds, resume)
+def saving(folder: Path, resume: bool = False, seed: int = 7) -> TrainingOptions:
+    """Checkpoints after every epoch."""
+    return TrainingOptions(seed, CPU, folder, resume, checkpoint_seconds=0)
+
+
+def checkpoint_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
 def same(first: nn.Module, second: nn.Module) -> bool:
@@ -133,7 +139,7 @@ def test_groups_of_parameters_keep_their_own_rates():
     model = small_model()
     first = model[0].weight.clone()
     groups = [{"params": model[0].parameters(), "lr": 0.0}, {"params": model[3].parameters()}]
-    history = fitted(model, replace(RECIPE, weight_decay=0.0), parameter_groups=groups)
+    history = fitted(model, replace(RECIPE, weight_decay=0.0), groups=groups)
     assert torch.equal(model[0].weight, first)
     assert history[0]["learning_rate"] == pytest.approx(RECIPE.learning_rate / 25)
 
@@ -152,8 +158,9 @@ class NanAt(nn.Module):
 
 def test_a_loss_that_is_not_a_number_ends_the_epoch_and_names_the_step(tmp_path):
     with pytest.raises(UserError, match=r"^the loss is not a number at step 3 of the epoch: [^\n]*\.$"):
-        fitted(NanAt(5 + 3), files=files_in(tmp_path))
-    saved = load_checkpoint(tmp_path / "best.pt")["weights"] | load_checkpoint(tmp_path / "last.pt")["weights"]
+        fitted(NanAt(5 + 3), options=saving(tmp_path))
+    last, best = (load_checkpoint(checkpoint_path(tmp_path, "small", kind))["weights"] for kind in ("last", "best"))
+    saved = last | best
     assert all(torch.isfinite(tensor).all() for tensor in saved.values())  # those of the first epoch
 
 
@@ -223,7 +230,7 @@ def test_an_epoch_from_soft_labels_counts_the_most_probable_class():
     soft = np.array([[0.7, 0.3, 0], [0.2, 0.8, 0], [0.6, 0, 0.4]], np.float32)
     by_hand = -(torch.from_numpy(soft) * model.logits.log_softmax(1)).sum(1).mean().item()
     epoch = train_one_epoch(
-        model,
+        Learner(model),
         Batches(np.eye(3, dtype=np.float32), np.arange(3), soft, batch_size=3),
         torch.optim.SGD(model.parameters(), 0.1),
         CPU,
@@ -252,7 +259,7 @@ class StopsInEpoch:
 def interrupted(folder: Path, recipe: Recipe = RECIPE) -> None:
     """Leave the checkpoints of a training that crashed in its second epoch."""
     with pytest.raises(RuntimeError, match="crash"):
-        fitted(small_model(), recipe, StopsInEpoch(batches(shuffle=True), 2), files=files_in(folder, seed=7))
+        fitted(small_model(), recipe, StopsInEpoch(batches(shuffle=True), 2), options=saving(folder))
 
 
 def test_image_model_resumes_to_the_same_weights(tmp_path):
@@ -261,54 +268,61 @@ def test_image_model_resumes_to_the_same_weights(tmp_path):
     straight, resumed = photo_model(), photo_model()
     history = fitted(straight, recipe, photo_batches(8), validation)
     with pytest.raises(RuntimeError, match="crash"):
-        fitted(photo_model(), recipe, StopsInEpoch(photo_batches(8), 2), validation, files_in(tmp_path))
-    again = fitted(resumed, recipe, photo_batches(8), validation, files_in(tmp_path, resume=True))
+        fitted(photo_model(), recipe, StopsInEpoch(photo_batches(8), 2), validation, saving(tmp_path))
+    again = fitted(resumed, recipe, photo_batches(8), validation, saving(tmp_path, resume=True))
     assert same(straight, resumed)
     assert [epoch["train_loss"] for epoch in again] == [epoch["train_loss"] for epoch in history]
 
 
 def test_a_finished_training_leaves_no_last_checkpoint_and_is_loaded(tmp_path, capsys):
     first, second = small_model(), nn.Sequential(*small_model())
-    history = fitted(first, files=files_in(tmp_path, seed=7))
-    assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
-    before = (tmp_path / "best.pt").stat().st_mtime_ns
-    assert fitted(second, files=files_in(tmp_path, resume=True, seed=7)) == history
+    history = fitted(first, options=saving(tmp_path))
+    assert checkpoint_names(tmp_path) == ["small_model_best.pt"]
+    before = checkpoint_path(tmp_path, "small").stat().st_mtime_ns
+    assert fitted(second, options=saving(tmp_path, resume=True)) == history
     assert same(first, second)
     assert capsys.readouterr().out.splitlines()[3:] == [
-        "finished: best.pt is the result of a training with these settings."
+        "finished: small_model_best.pt is the result of a training with these settings."
     ]
-    assert (tmp_path / "best.pt").stat().st_mtime_ns == before
+    assert checkpoint_path(tmp_path, "small").stat().st_mtime_ns == before
 
 
 def test_a_training_that_stopped_early_is_finished(tmp_path):
     recipe = replace(RECIPE, epochs=50, patience=2, learning_rate=1e-9)
-    history = fitted(small_model(), recipe, files=files_in(tmp_path))
-    assert fitted(small_model(), recipe, files=files_in(tmp_path, resume=True)) == history
+    history = fitted(small_model(), recipe, options=saving(tmp_path))
+    assert fitted(small_model(), recipe, options=saving(tmp_path, resume=True)) == history
 
 
 def deleted(folder: Path) -> None:
-    fitted(small_model(), files=files_in(folder, seed=7))
-    (folder / "best.pt").unlink()
+    fitted(small_model(), options=saving(folder))
+    checkpoint_path(folder, "small").unlink()
 
 
 def killed_before_the_first_last(folder: Path) -> None:
     interrupted(folder)
-    (folder / "last.pt").unlink()
+    checkpoint_path(folder, "small", "last").unlink()
 
 
 def of_other_settings(folder: Path) -> None:
-    fitted(small_model(), files=files_in(folder, seed=8))
+    fitted(small_model(), options=saving(folder, seed=8))
 
 
-@pytest.mark.parametrize("leave", [deleted, killed_before_the_first_last, of_other_settings])
-def test_without_an_unfinished_or_finished_training_resuming_trains_anew_and_says_so(leave, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("leave", "reason"),
+    [
+        (deleted, "there is no checkpoint small_model_best.pt"),
+        (killed_before_the_first_last, "the training of small_model_best.pt is not finished"),
+        (of_other_settings, "the training of small_model_best.pt has other settings (seed)"),
+    ],
+)
+def test_resuming_without_a_training_to_go_on_with_trains_anew_and_says_so(leave, reason, tmp_path, capsys):
     leave(tmp_path)
     capsys.readouterr()
     model, expected = small_model(), small_model()
-    history = fitted(model, files=files_in(tmp_path, resume=True, seed=7))
+    history = fitted(model, options=saving(tmp_path, resume=True))
     out = capsys.readouterr().out
-    assert out.startswith("training anew: best.pt is not there, or not of a finished training") and "3/3" in out
-    assert len(history) == 3 and "history" in load_checkpoint(tmp_path / "best.pt")
+    assert out.startswith(f"training anew: {reason}.\n") and "3/3" in out
+    assert len(history) == 3 and "history" in load_checkpoint(checkpoint_path(tmp_path, "small"))
     fitted(expected)
     assert same(model, expected)
 
@@ -317,7 +331,7 @@ def test_a_kill_between_the_two_checkpoints_leaves_no_best_that_is_too_old(tmp_p
     recipe = replace(RECIPE, learning_rate=0.005)  # slow enough for every epoch to be the best
     straight = small_model()
     fitted(straight, recipe)
-    save = checkpoints.save_checkpoint
+    save = training.save_checkpoint
     written = []
 
     def killed(path, *arguments, **options):
@@ -326,21 +340,21 @@ def test_a_kill_between_the_two_checkpoints_leaves_no_best_that_is_too_old(tmp_p
         written.append(path)
         save(path, *arguments, **options)
 
-    monkeypatch.setattr(checkpoints, "save_checkpoint", killed)
+    monkeypatch.setattr(training, "save_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
-        fitted(small_model(), recipe, files=files_in(tmp_path))
-    monkeypatch.setattr(checkpoints, "save_checkpoint", save)
-    assert len(load_checkpoint(tmp_path / "last.pt")["state"]["history"]) == 1
-    fitted(small_model(), recipe, files=files_in(tmp_path, resume=True))
+        fitted(small_model(), recipe, options=saving(tmp_path))
+    monkeypatch.setattr(training, "save_checkpoint", save)
+    assert len(load_checkpoint(checkpoint_path(tmp_path, "small", "last"))["state"]["history"]) == 1
+    fitted(small_model(), recipe, options=saving(tmp_path, resume=True))
     best = small_model()
-    load_checkpoint(tmp_path / "best.pt", best, LABELS)
+    load_checkpoint(checkpoint_path(tmp_path, "small"), best, LABELS)
     assert same(best, straight)
 
 
 def test_going_on_with_other_settings_is_refused(tmp_path):
     interrupted(tmp_path)
     with pytest.raises(UserError, match=r"other settings \(seed\): [^\n]*\.$"):
-        fitted(small_model(), files=files_in(tmp_path, resume=True, seed=8))
+        fitted(small_model(), options=saving(tmp_path, resume=True, seed=8))
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):

@@ -33,7 +33,7 @@ def model() -> CombinedModel:
 
 @pytest.fixture
 def predictor(model) -> Predictor:
-    return Predictor(model, LABELS, **SETTINGS)
+    return Predictor(model, LABELS, "all-MiniLM-L6-v2", 32)
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +152,7 @@ def test_torch_is_not_imported_before_it_is_needed():
 
 
 def test_the_networks_of_a_training_answer(sample_folder):
-    folder = sample_folder.parent / "trained"
-    trained_by_two_processes(sample_folder, folder)
+    folder = trained_by_two_processes(sample_folder)
     photo = next((sample_folder / "clean_images_64").glob("*.jpg"))
     result = run_script("predict_category.py", "--data-dir", folder, "--image", photo, "--json", "--top", 2)
     assert result.returncode == 0, result.stderr

@@ -175,7 +175,10 @@ def test_a_hostile_name_does_not_reach_the_terminal(rank):
 class Page(HTMLParser):
     def __init__(self, text: str):
         super().__init__()
-        self.tags, self.sources, self.words, self.attributes = [], [], [], []
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.words: list[str] = []
+        self.attributes: list[str] = []
         self.feed(text)
         self.close()
 

@@ -23,9 +23,7 @@ TEXT = ("--models", "text", "--epochs", 2)
 
 @pytest.fixture(scope="module")
 def trained(sample_folder) -> Path:
-    folder = sample_folder.parent / "trained"
-    trained_by_two_processes(sample_folder, folder)
-    return folder
+    return trained_by_two_processes(sample_folder)
 
 
 @pytest.fixture
@@ -63,10 +61,10 @@ def failure(train):
 def killed(folder: Path, at: str) -> None:
     """Run the command, with checkpoints after every epoch, in a process of its own and kill it when it prints `at`."""
     options = map(str, (*TEXT, "--checkpoint-seconds", 0))
-    command = [sys.executable, "-u", "train_models.py", "--data-dir", folder, *options]
+    command = [sys.executable, "-u", "train_models.py", "--data-dir", str(folder), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        for line in process.stdout:
+        for line in process.stdout or ():
             if at in line:
                 process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
