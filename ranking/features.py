@@ -114,7 +114,8 @@ def join_index(
     listings = {name: products[name].tolist() for name in COLUMNS}
     listings["photos"] = _lists_of_rows(len(products), photo_rows, image_ids)
     listings["duplicate_keys"] = _lists_of_rows(len(products), np.concatenate([rows, photo_rows]), keys)
-    metadata = {"fingerprint": networks.sources, "image_size": networks.image_size}
+    weights_hash = TextEncoder(networks.encoder).weights_hash
+    metadata = {"fingerprint": networks.sources, "image_size": networks.image_size, "encoder_weights": weights_hash}
     index = ProductIndex(space.vectors(features), listings, space.to_arrays(), metadata)
     if len(index) > EXACT_LIMIT:
         index.inverted_file, index.metadata["recall_at_10"] = build_inverted_file(index.vectors)
@@ -134,12 +135,18 @@ def text_and_photo_vector(
 ) -> np.ndarray:
     """Unit vector (D,) of a text, of a photo (S, S, 3) uint8, or of a listing that has both.
 
-    Raises UserError when a photo is given but there is no image model.
+    Raises UserError when a photo is given but there is no image model, and when the encoder's weights are not those
+    of the index.
     """
     networks = load_networks(folder, text=text is not None, image=pixels is not None)
     texts = photos = None
     if text is not None:
         encoder = TextEncoder(networks.encoder)
+        if encoder.weights_hash != index.metadata["encoder_weights"]:
+            raise UserError(
+                f"the index was made with other weights of the text encoder {encoder.name}: delete {folder.index}, "
+                "and the next command makes it anew."
+            )
         windows = encoder.encode(encoder.windows(text.strip()))
         texts = Texts(windows, np.zeros(len(windows), np.int64))
     if pixels is not None:

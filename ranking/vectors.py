@@ -167,8 +167,9 @@ class VectorSpace:
         for key, array in arrays.items():
             part, _, name = key.partition(".")
             parts[part][name] = array
-        sides = {part: EmbeddingSpace(**fitted) for part, fitted in parts.items() if part in ("text", "image")}
-        return cls(sides, {name: float(weight) for name, weight in parts["weight"].items()}, parts["axes"])
+        weights = {name: float(weight) for name, weight in parts.pop("weight").items()}
+        axes = parts.pop("axes")
+        return cls({side: EmbeddingSpace(**fitted) for side, fitted in parts.items()}, weights, axes)
 
 
 def fit_space(
