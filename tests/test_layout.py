@@ -65,3 +65,8 @@ def test_tables_and_shallow_models_do_not_load_torch():
     ]
     code = f"import {', '.join(modules)}\nimport sys\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_packages_are_found_from_any_folder(tmp_path):
+    code = f"import importlib.util\nassert all(map(importlib.util.find_spec, {[*ALLOWED, 'benchmarks']}))"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
