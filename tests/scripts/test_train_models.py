@@ -92,7 +92,7 @@ def test_killed_and_resumed_the_weights_are_those_of_a_run_never_killed(folder, 
 
     out = train(folder, *TEXT, "--resume")
     assert (
-        "finished: text_model_best.pt" in out and "epoch " not in out and "TextModel accuracy" in " ".join(out.split())
+        "finished: text_model_best.pt" in out and "epoch " not in out and "validation accuracy" in " ".join(out.split())
     )
 
 
@@ -145,7 +145,7 @@ def test_errors_are_one_sentence_and_leave_the_checkpoints_as_they_are(folder, t
     before = {path.name: path.stat().st_mtime_ns for path in (folder / "checkpoints").iterdir()}
 
     resume = ("--models", "text", "--resume", "--epochs")
-    assert "holds a LeafCategories of another version" in failure(folder, *resume, 2)
+    assert "belongs to a training with other settings (recipe)" in failure(folder, *resume, 2)
     weights = ("--models", "image", "--image-weights", tmp_path / "none.pth")
     assert "the image weights" in failure(folder, *weights)
     assert "run clean_images.py --size 48" in failure(folder, "--image-size", 48)
