@@ -80,7 +80,7 @@ def find_photos(images: Path) -> tuple[Photos, SetAside]:
         raise UserError(f"{images} is missing or no folder: put the photos there, or name their folder with --images.")
     photos: Photos = {}
     set_aside: SetAside = {}
-    taken = set()
+    taken: set[str] = set()
     for entry in sorted(os.scandir(images), key=lambda entry: entry.name):
         stem, ending = os.path.splitext(entry.name)
         if ending.lower() not in (".jpg", ".jpeg"):
@@ -211,7 +211,7 @@ def clean_folder(images: Path, folder: DataFolder, size: int, workers: int, sche
 
 
 def main() -> None:
-    parser = argument_parser(__doc__.splitlines()[0])
+    parser = argument_parser("Make the photos ready for learning: square, RGB, on black, all of one size.")
     parser.add_argument("--size", type=positive_int, default=64, metavar="PIXELS", help="side of the clean photos")
     parser.add_argument("--workers", type=positive_int, default=default_workers(), metavar="N", help="processes")
     parser.add_argument("--images", type=Path, metavar="DIR", help="raw photos (default: images in the data folder)")

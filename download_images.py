@@ -176,7 +176,7 @@ def choose_links(table: pd.DataFrame, there: set[str]) -> tuple[list[tuple[str, 
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argument_parser(__doc__.splitlines()[0])
+    parser = argument_parser("Fetch the photos that the images table links to.")
     parser.add_argument("--workers", type=positive_int, default=16, help="photos fetched at the same time")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="at most N photos")
     parser.add_argument("--timeout", type=float, default=20, metavar="SECONDS", help="longest silence of a server")

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import marketplace
@@ -44,7 +45,7 @@ def prepare_worker() -> None:
     threading.Thread(target=end_with, args=[multiprocessing.parent_process()], daemon=True).start()
 
 
-def end_with(parent: multiprocessing.process.BaseProcess) -> None:
+def end_with(parent: BaseProcess) -> None:
     """End this process as soon as `parent` has ended."""
     parent.join()
     os._exit(1)
