@@ -8,18 +8,27 @@ import numpy as np
 import pytest
 from repository import ROOT, made_once, run_script
 
-# Test files that take more than five seconds, the longest first. They start first, so that parallel processes end at
-# about the same time; `make test-quick` leaves them out.
+# Test files that take more than about five seconds, the longest first. They start first, so that parallel processes
+# end at about the same time; `make test-quick` leaves them out.
 SLOW_FILES = (
-    "scripts/test_train_models.py",
     "notebooks/test_neural_notebook.py",
     "notebooks/test_shallow_notebooks.py",
-    "scripts/test_download_faults.py",
-    "scripts/test_download_images.py",
+    "scripts/test_train_models.py",
     "models/test_distributed.py",
+    "marketplace/test_data_folder.py",
+    "scripts/test_rank_products.py",
+    "models/test_fusion.py",
     "notebooks/test_ranking_notebook.py",
+    "sample_marketplace/test_sample_marketplace.py",
     "scripts/test_clean_images_cluster.py",
+    "scripts/test_clean_tabular_data.py",
+    "scripts/test_clean_images_faults.py",
+    "scripts/test_download_faults.py",
+    "scripts/test_download_products_table.py",
+    "scripts/test_download_images.py",
     "scripts/test_predict_category.py",
+    "scripts/test_clean_tabular_fuzz.py",
+    "models/test_text_encoder.py",
 )
 
 

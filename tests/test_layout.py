@@ -67,6 +67,11 @@ def test_tables_and_shallow_models_do_not_load_torch():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def test_slow_test_files_are_there(request):
+    conftest = request.config.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py"))
+    assert [name for name in conftest.SLOW_FILES if not (ROOT / "tests" / name).is_file()] == []
+
+
 def test_packages_are_found_from_any_folder(tmp_path):
     code = f"import importlib.util\nassert all(map(importlib.util.find_spec, {[*ALLOWED, 'benchmarks']}))"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
