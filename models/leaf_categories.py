@@ -44,7 +44,7 @@ class LeafCategories(Learner):
             main = self.model(inputs).float().log_softmax(1)  # (N, C)
         finally:
             hook.remove()
-        leaf = self.leaf_layer(torch.cat(hidden)).float()  # (N, L)
+        leaf = self.leaf_layer(torch.cat(hidden)).float()  # (N, L); a TextModel takes some batches in two parts
         totals = torch.where(self.belongs, leaf[:, None], -1e4).logsumexp(2)  # (N, C)
         return main[:, self.main_of_leaf] + leaf - totals[:, self.main_of_leaf]
 

@@ -41,6 +41,11 @@ def test_the_loss_is_that_of_the_main_category_plus_that_of_the_leaf_within_it()
     assert all(torch.isfinite(parameter.grad).all() for parameter in learner.parameters())
 
 
+def test_a_batch_that_the_text_model_takes_in_two_parts():
+    learner = LeafCategories(TextModel(2), [0, 1, 1]).train()
+    assert learner(torch.randn(16, 50, 768)).shape == (16, 3)
+
+
 def test_in_evaluation_it_is_the_model_itself():
     model = nn.Sequential(nn.Linear(5, 2))
     learner = LeafCategories(model, [0, 0, 1]).eval()
