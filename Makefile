@@ -25,7 +25,7 @@ endif
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-run: $(COPIES) ## set up, run data scripts and notebooks on DATA_DIR, print one table of results
+run: $(COPIES) ## set up, run data scripts and notebooks on DATA_DIR, print the tables of results
 	@$(BIN)/python -m evaluation.results --data-dir $(DATA_DIR)
 
 test: .venv/test-installed ## set up, then ruff, mypy and all tests
@@ -48,7 +48,7 @@ notebooks: $(CLEAN_TABLE) $(CLEAN_IMAGES) ## run the committed notebooks anew, i
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.timeout=-1 $(NOTEBOOKS:%=%.ipynb)
 
-tables: .venv/installed ## write the tables of README and docs from docs/results
+tables: .venv/installed ## write the tables of README from docs/results
 	$(BIN)/python -m evaluation.pages
 
 lock: .venv/bin/python ## renew requirements.lock from the requirements files

@@ -85,7 +85,7 @@ def find_photos(images: Path) -> tuple[Photos, SetAside]:
         stem, ending = os.path.splitext(entry.name)
         if ending.lower() not in (".jpg", ".jpeg"):
             continue
-        reason = "same name as another, ignoring case" if stem.casefold() in taken else reason_against(entry)
+        reason = "same name as another, ignoring case" if stem.casefold() in taken else reason_to_set_aside(entry)
         taken.add(stem.casefold())
         if reason:
             set_aside.setdefault(reason, []).append(entry.name)
@@ -97,7 +97,7 @@ def find_photos(images: Path) -> tuple[Photos, SetAside]:
     return photos, set_aside
 
 
-def reason_against(entry: os.DirEntry) -> str | None:
+def reason_to_set_aside(entry: os.DirEntry) -> str | None:
     """Why a file is set aside without being opened, or None."""
     if entry.is_symlink() and Path(entry).parent.resolve() not in Path(entry).resolve().parents:
         return "link out of the folder"

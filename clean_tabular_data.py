@@ -72,7 +72,7 @@ def cells_to_text(products: pd.DataFrame) -> pd.DataFrame:
 
 
 def latest_of_each_id(products: pd.DataFrame) -> pd.DataFrame:
-    """One row for each id: the latest by create_time, then the greatest row."""
+    """One row for each id: the latest by create_time, then the last in sort order."""
     repeated = products[products["id"].duplicated(keep=False)]
     times = pd.to_datetime(_map(clean_line, repeated["create_time"]), errors="coerce", utc=True, format="ISO8601")
     order = repeated.assign(time=times).sort_values(["time", *NEEDED_COLUMNS], na_position="first", kind="stable")
@@ -157,7 +157,7 @@ def clean_products(
 
     The clean table may be empty. The order of the rows in `raw` makes no difference.
     """
-    steps: list[tuple[str, Step]] = [  # the reason is that of the rows that a step leaves out
+    steps: list[tuple[str, Step]] = [  # the reason is recorded for the rows that the step removes
         ("no id", drop_nulls("id")),
         ("another row of the same id", latest_of_each_id),
         *((f"no {column}", drop_nulls(column)) for column in NEEDED_COLUMNS[1:]),

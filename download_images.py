@@ -26,7 +26,7 @@ MAX_BYTES = 20_000_000
 MAX_REDIRECTS = 5
 PAUSES = (0.5, 1.0)  # seconds before the second and the third try
 LONGEST_PAUSE = 30.0  # even where a server asks for more
-DEAD_HOST = 20  # a host that has never answered is given up after so many photos
+DEAD_HOST = 20  # a host that has never answered is skipped after so many failed photos
 
 UNREACHABLE = "host not reachable"
 BROKEN_OFF = "broken off in the middle"

@@ -1,11 +1,11 @@
-"""Writes the tables of README.md and docs/*.md from the results in docs/results/.
+"""Writes the tables of README.md, and of docs/*.md, from the results in docs/results/.
 
     python -m evaluation.pages
     python -m evaluation.pages --collect DATA_DIR --as sample|real
 
 A page holds each table between `<!-- table: NAME -->` and `<!-- end -->`, where docs/results/NAME.json has its figures.
 `--collect` first copies the aggregates of a data folder's results and of its cleaning report into docs/results/: the
-figures, and of the texts only the names of models and metrics.
+figures, but no texts except the names of tasks, models and metrics.
 """
 
 import re
@@ -45,7 +45,7 @@ def figures(value: Any) -> Any:
 
 
 def aggregates(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a results file is published: its figures and the names of its models and metrics."""
+    """The published part of a results file: its figures and the names of its models and metrics."""
     rows = [{key: row.get(key) for key in ("task", "model", "metric")} | figures(row) for row in results["rows"]]
     kept = figures({key: results[key] for key in AGGREGATES if key in results})
     return {"name": results["name"], "hardware": results["hardware"], **kept, "rows": rows}
@@ -99,7 +99,7 @@ def with_tables(text: str, published: Path = PUBLISHED) -> str:
     Raises UserError when a marker has no end, or no results file has its name.
     """
     if text.count("<!-- table: ") != text.count("<!-- end -->"):
-        raise UserError("a page has a <!-- table: NAME --> without <!-- end -->, or the other way round: mend it.")
+        raise UserError("a page has a <!-- table: NAME --> without <!-- end -->, or an <!-- end --> alone: add the other.")
 
     def filled(match: re.Match[str]) -> str:
         results = read_json(published / f"{match[2]}.json", "python -m evaluation.pages --collect, or the benchmark,")

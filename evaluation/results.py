@@ -26,7 +26,7 @@ from marketplace.dataset import SPLITS, rows_of_split
 ORDER = {"tabular_linear_regression": 0, "image_classification": 1, "neural_networks": 2, "product_ranking": 3}
 HEADS = {"macro_f1": "macro-F1", "test_precision": "precision", "test_mrr": "MRR"}
 COLUMNS = ("task", "model", "metric", "validation", "test", *HEADS, "baseline", "seconds")
-NOTE = "In brackets: 95% bootstrap intervals; the scores after them are of test, too."
+NOTE = "In brackets: 95% bootstrap intervals. Macro-F1, precision and MRR are of test, too."
 
 
 def majority_predictions(products: pd.DataFrame) -> np.ndarray:
@@ -44,8 +44,8 @@ def result_rows(
     product_rows: np.ndarray | None = None,
     seed: int = 0,
 ) -> list[dict]:
-    """The row of accuracy and macro-F1 for `predictions`, one per product (N,), or one per photo with its product in
-    `product_rows` (P,); on test with intervals over products, and with the accuracy of the majority baseline.
+    """One row with accuracy and macro-F1 of `predictions`: one per product (N,), or one per photo whose product is in
+    `product_rows` (P,). Test intervals resample products; `baseline` is the accuracy of the majority baseline.
 
     Empty when a split has no prediction.
     """
@@ -97,7 +97,7 @@ def dataset_name(data_dir: str | Path) -> str:
 
 
 def as_json(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The same as JSON holds it: NumPy's numbers and arrays as Python's own, numbers that are not finite as None."""
+    """The value in JSON's types: NumPy's numbers and arrays become Python's own, non-finite numbers None."""
     return json.loads(pd.Series(value, dtype=object).to_json(double_precision=15))
 
 
@@ -126,7 +126,7 @@ def formatted(value: Any) -> str:
 
 
 def cell(row: Mapping[str, Any], key: str) -> str:
-    """A value of a row as text: of `test` with its interval, of `seconds` the whole ones."""
+    """A value of a row as text: `test` with its interval, `seconds` rounded to whole seconds."""
     value, interval = row.get(key), row.get(f"{key}_interval")
     if key == "seconds":
         return formatted(round(value or 0) or None)
@@ -139,7 +139,7 @@ def rows_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUM
     """The keys `columns` of rows as a table of texts.
 
     A column without any value is left out. So is a task, a metric or a baseline that is the same in all rows: the
-    metric then stands in the heads; the baseline is left out only if it is one of the rows.
+    metric is then put into the headings; the baseline is left out only if it is one of the rows.
     """
     table = pd.DataFrame({key: [cell(row, key) for row in rows] for key in columns})
     table = table.loc[:, (table != "").any()]

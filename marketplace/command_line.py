@@ -46,7 +46,7 @@ def progress_bar(total: int | None, title: str):
 
 
 def print_report(report: Mapping[str, Any]) -> None:
-    """Print the counts of a report, one per line; of a list of ids its length."""
+    """Print the counts of a report, one per line; a list of ids is printed as its length."""
     for name, value in report.items():
         if isinstance(value, Mapping):
             for key, count in value.items():

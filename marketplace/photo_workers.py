@@ -1,4 +1,4 @@
-"""Who cleans the photos: processes of this machine, or the workers of a Dask cluster.
+"""Cleans photos with the processes of this machine or with the workers of a Dask cluster.
 
 Both are context managers that give an iterator over the results.
 """

@@ -63,7 +63,7 @@ def process_rank() -> int:
 
 
 def from_first_process(compute: Callable[[], Any]) -> Any:
-    """The result of `compute`, which runs in the first process of torchrun only and is sent to the others."""
+    """The result of `compute`, which is computed in the first process of torchrun and broadcast to the others."""
     results = [compute() if process_rank() == 0 else None]
     if distributed.is_initialized():
         distributed.broadcast_object_list(results)

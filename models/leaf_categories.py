@@ -1,4 +1,4 @@
-"""Training with the leaf categories: `Sofas` or `Lamps` as label, while the network predicts `Home & Garden`.
+"""Training on leaf categories (`Sofas`, `Lamps`) a network that predicts main categories (`Home & Garden`).
 
 Products of one main category have little in common in words or shape; the leaf category is the more informative label.
 """

@@ -55,7 +55,7 @@ def load_predictor(path: Path, device: torch.device) -> Predictor:
     checkpoint = load_checkpoint(path, device=device)
     classes = {"TextModel": TextModel, "ImageModel": ImageModel, "CombinedModel": CombinedModel}
     if checkpoint["model"] not in classes:
-        raise UserError(f"the checkpoint {path} is that of an unfinished training: give a *_best.pt file.")
+        raise UserError(f"the checkpoint {path} belongs to an unfinished training: give a *_best.pt file.")
     model = classes[checkpoint["model"]](num_classes=len(checkpoint["labels"]))
     load_weights(model, checkpoint, path)
     settings = checkpoint["configuration"]

@@ -23,8 +23,8 @@ from models.text_model import EMBEDDING_SIZE, TOKENS
 
 ENCODER = "all-MiniLM-L6-v2"
 ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-WINDOWS = 4  # of a long text, at most
-NAME_TOKENS = 30  # of the name, which each window begins with, at most
+WINDOWS = 4  # at most, of one text
+NAME_TOKENS = 30  # at most, of the name at the start of each window
 ENCODER_BATCH = 64  # texts; larger batches were no faster on two cores
 HUB_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "model.safetensors"]
 

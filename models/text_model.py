@@ -27,6 +27,6 @@ class TextModel(nn.Module):
 
     def forward(self, text: Tensor) -> Tensor:
         """Logits (N, num_classes) of embedded texts (N, 50, 768), float."""
-        if len(text) == 16:  # oneDNN divides by zero: a bfloat16 product of 16 rows of 98,304 on a CPU with AMX
+        if len(text) == 16:  # oneDNN crashes in bfloat16 products of 16 rows of 98,304 on CPUs with AMX
             return torch.cat([self.layers(half) for half in text.split(8)])
         return self.layers(text)

@@ -25,7 +25,7 @@ from models.small_convolutions import small_convolutions
 
 @dataclass(frozen=True)
 class Recipe:
-    """The hyperparameters of a training; the two that are used are in `models.recipes`."""
+    """Hyperparameters of one training run; the two recipes are in `models.recipes`."""
 
     epochs: int
     batch_size: int
@@ -34,8 +34,8 @@ class Recipe:
     weight_decay: float = 0.01
     warm_up: float = 0.3  # share of the steps in which the rate rises
     label_smoothing: float = 0.0
-    average_decay: float = 0.0  # of the moving average of the weights; 0: the last weights
-    patience: int = 0  # early stopping after so many epochs without a better validation score; 0: never
+    average_decay: float = 0.0  # of the moving average of the weights; 0 uses the last weights
+    patience: int = 0  # early stopping after so many epochs without a better validation score; 0 turns it off
     token_dropout: float = 0.0  # probability with which TextModel's augmentation drops a token
     shuffled: float = 0.0  # probability with which it shuffles the tokens of a text
     teacher_share: float = 0.0  # of TextModel's labels that comes from the teacher
@@ -47,7 +47,7 @@ class TrainingOptions:
 
     seed: int = 7
     device: torch.device = field(default_factory=pick_device)
-    data_dir: str | Path | None = None  # where checkpoints are written; None: nowhere
+    data_dir: str | Path | None = None  # where checkpoints are written; None writes none
     resume: bool = False  # go on from the checkpoints
     checkpoint_seconds: float = 60  # between two checkpoints, which are written at the end of an epoch
 
@@ -179,7 +179,7 @@ class Trainer:
         self.learner = learner.to(self.device)
         if self.device.type != "mps":
             learner.to(memory_format=torch.channels_last)
-        self.parallel = _in_parallel(learner, self.device)  # first: the other processes get the weights of the first
+        self.parallel = _in_parallel(learner, self.device)  # before the average is copied: it sends the weights of process 0 to the others
         self.average = WeightAverage(learner.model, recipe.average_decay)
         self.optimizer = torch.optim.AdamW(
             parameter_groups or [{"params": [p for p in learner.parameters() if p.requires_grad]}],
@@ -203,7 +203,7 @@ class Trainer:
         """Train for the epochs that are left; returns the learning curves, a dict per epoch with `train_loss`,
         `train_accuracy`, `validation_loss`, `validation_accuracy`, `learning_rate` and `seconds`.
 
-        The checkpoints are those of the network `name`. `labels` and `configuration` are saved in them; with other ones
+        The checkpoints are those of the network `name`. `labels` and `configuration` are saved in them; with different ones
         a training is not resumed.
 
         Raises UserError as `train_one_epoch` and `evaluate`, and when the checkpoint to go on from belongs to a
@@ -299,7 +299,7 @@ class Trainer:
         self.history, self.best_weights = state["history"], state["best_weights"]
 
     def _resume(self, last: Path, best: Path, content: dict[str, Any]) -> str:
-        """Restore an interrupted training from `last`, or the result of a finished one from `best`; says which."""
+        """Restore an interrupted training from `last`, or the result of a finished one from `best`; returns a message that says which."""
         path = last if last.exists() else best
         if not path.exists():
             return f"training anew: there is no checkpoint {best.name}."

@@ -144,8 +144,8 @@ def text_and_photo_vector(
         encoder = TextEncoder(networks.encoder)
         if encoder.weights_hash != index.metadata["encoder_weights"]:
             raise UserError(
-                f"the index was made with other weights of the text encoder {encoder.name}: delete {folder.index}, "
-                "and the next command makes it anew."
+                f"the index was made with other weights of the text encoder {encoder.name}: delete {folder.index} and "
+                "run the command again."
             )
         windows = encoder.encode(encoder.windows(text.strip()))
         texts = Texts(windows, np.zeros(len(windows), np.int64))
