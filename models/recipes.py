@@ -62,7 +62,7 @@ class TrainedModel:
 
     @property
     def seconds(self) -> float:
-        """Of all its epochs, those before an interruption included."""
+        """Training time of all epochs, those before an interruption included."""
         return sum(epoch["seconds"] for epoch in self.history)
 
     @property
@@ -205,8 +205,8 @@ def augmented_text(text: Tensor, token_dropout: float = 0.0, shuffled: float = 0
 
 
 def image_parameter_groups(learner: LeafCategories, recipe: Recipe) -> list[dict[str, Any]]:
-    """The trained parameters of a pretrained ImageModel in two groups with a rate each: below the head, and the
-    head."""
+    """The trained parameters of a pretrained ImageModel in two groups with a learning rate each: below the
+    head, and the head."""
     head = ("model.resnet.fc.", "leaf_layer.")
     trained = [(name, parameter) for name, parameter in learner.named_parameters() if parameter.requires_grad]
     below_head = [parameter for name, parameter in trained if not name.startswith(head)]
