@@ -51,13 +51,16 @@ def cell_text(cell: Any) -> str | None:
     """A cell as text, stripped; None where it is blank, `N/A`, `null`, `None` or `nan`."""
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)  # a column of whole numbers with a gap is read as floats
-    text = str(cell).strip()
+    return _or_none(str(cell).strip())
+
+
+def _or_none(text: str) -> str | None:
     return None if is_null(text) else text
 
 
 def _clean_column(clean: Callable[[str], str], texts: pd.Series) -> pd.Series:
-    """`clean` of each distinct text; None where nothing is left."""
-    return _map(functools.cache(lambda text: cell_text(clean(text))), texts)
+    """`clean` of each text; None where nothing is left."""
+    return _map(lambda text: _or_none(clean(text)), texts)
 
 
 def drop_unneeded_columns(products: pd.DataFrame) -> pd.DataFrame:
@@ -92,8 +95,8 @@ def clean_texts(products: pd.DataFrame) -> pd.DataFrame:
     return products.assign(
         product_name=_clean_column(clean_product_name, products["product_name"]),
         product_description=_clean_column(clean_description, products["product_description"]),
-        category=_clean_column(clean_line, products["category"]),
-        location=_clean_column(clean_line, products["location"]),
+        category=_clean_column(functools.cache(clean_line), products["category"]),
+        location=_clean_column(functools.cache(clean_line), products["location"]),
     )
 
 
@@ -109,13 +112,13 @@ def drop_prices_outside(min_price: float, max_price: float) -> Step:
 
 def add_main_category(products: pd.DataFrame) -> pd.DataFrame:
     """Add `main_category`, the first part of the category's path `Home & Garden / Mirrors`; None where it is empty."""
-    first_part = _clean_column(lambda path: f" {path} ".split(" / ")[0], products["category"])
+    first_part = _clean_column(lambda path: f" {path} ".split(" / ")[0].strip(), products["category"])
     return products.assign(main_category=first_part)
 
 
 def drop_duplicates(products: pd.DataFrame) -> pd.DataFrame:
-    """Of listings with the same name, description and location only the first by id."""
-    return products.sort_values("id").drop_duplicates(SAME_LISTING)
+    """Of listings with the same name, description and location only the first."""
+    return products.drop_duplicates(SAME_LISTING)
 
 
 def add_place(products: pd.DataFrame) -> pd.DataFrame:
@@ -174,13 +177,12 @@ def clean_products(
         ("", add_main_category_code),
         ("", add_split),
     ]
-    cells = cells_to_text(drop_unneeded_columns(raw.reset_index(drop=True)))
+    cells = cells_to_text(drop_unneeded_columns(raw)).sort_values("id", ignore_index=True)
     products, set_aside = cells, {}
     for reason, step in steps:
         before, products = products, step(products)
         if len(products) < len(before):
-            set_aside[reason] = before.drop(index=products.index).sort_values("id")
-    products = products.sort_values("id")
+            set_aside[reason] = before[~before.index.isin(products.index)]
     report = {
         "rows in": len(raw),
         "set aside": {reason: list(rows["id"]) for reason, rows in set_aside.items()},

@@ -19,6 +19,8 @@ LINE_BREAK = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 SPACES = re.compile(r"[^\S\n]+")
 SPACE_AROUND_BREAK = re.compile(r" ?\n ?")
 WORD = re.compile(r"[^\W_]+")
+# for bytes.translate: ASCII letters to small letters, digits as they are, all else to spaces
+ASCII_WORDS = bytes(ord(chr(code).lower()) if chr(code).isalnum() else 32 for code in range(128)) * 2
 
 # The page's title: `Oak table | in Wokingham, Berkshire | Gumtree`.
 PAGE_TITLE = re.compile(r"(?: ?\| ?in\b[^|]*)? ?\| ?Gumtree$", re.IGNORECASE)
@@ -115,6 +117,8 @@ def clean_description(description: str) -> str:
 
 def normalised_text(text: str) -> str:
     """A text for comparison: NFKC, casefolded, only letters and digits, single spaces."""
+    if text.isascii():  # the same in half the time
+        return b" ".join(text.encode("ascii").translate(ASCII_WORDS).split()).decode("ascii")
     return " ".join(WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
