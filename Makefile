@@ -84,7 +84,7 @@ $(TABLES): $(SOURCE) FORCE | .venv/installed
 	$(BIN)/python download_products_table.py --data-dir $(DATA_DIR)
 	$(if $(SOURCE),,$(BIN)/python download_images.py --data-dir $(DATA_DIR))
 
-$(CLEAN_TABLE): $(TABLES) clean_tabular_data.py $(wildcard marketplace/*.py)
+$(CLEAN_TABLE): $(TABLES) clean_tabular_data.py $(wildcard marketplace/*.py marketplace/*.csv)
 	$(BIN)/python clean_tabular_data.py --data-dir $(DATA_DIR)
 
 $(CLEAN_IMAGES): $(TABLES) FORCE
