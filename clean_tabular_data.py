@@ -185,7 +185,7 @@ def clean_products(
             set_aside[reason] = before[~before.index.isin(products.index)]
     report = {
         "rows in": len(raw),
-        "set aside": {reason: list(rows["id"]) for reason, rows in set_aside.items()},
+        "set aside": {reason: list(rows["id"].fillna("")) for reason, rows in set_aside.items()},
         **describe(products, cells),
     }
     duplicates = kept_ids_of_duplicates(set_aside["duplicate"], products) if "duplicate" in set_aside else {}

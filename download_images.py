@@ -148,7 +148,7 @@ class Downloader:
         try:
             content = self.fetch(link)
         except NotFetchedError as error:
-            self.failures[host] += 1
+            self.failures[host] += error.pause is not None
             return image_id, str(error)
         with write_whole(self.images / f"{image_id}.jpg", flush=False) as partial:
             partial.write_bytes(content)
@@ -208,7 +208,10 @@ def main() -> None:
     }
     downloader = Downloader(folder.images, arguments.workers, arguments.timeout)
     try:  # leaving the pool does not wait for its threads, one of which may wait for a silent server
-        with ThreadPool(arguments.workers) as pool, progress_bar(len(chosen), "photos") as advance:
+        with (
+            ThreadPool(min(arguments.workers, max(1, len(chosen)))) as pool,
+            progress_bar(len(chosen), "photos") as advance,
+        ):
             for image_id, reason in pool.imap_unordered(downloader.fetch_to_file, chosen):
                 report["not tried"] -= 1
                 if reason is None:

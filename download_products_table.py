@@ -117,11 +117,20 @@ def download_table(engine: sqlalchemy.Engine, table: str, path: Path) -> int:
     return rows
 
 
+def earlier_downloads(report: Path) -> dict[str, dict[str, Any]]:
+    """The entries by table in the report of earlier runs; empty when there is no report that can be read."""
+    try:
+        tables = read_json(report, "download_products_table.py")["tables"]
+        return {table: entry for table, entry in tables.items() if "source" in entry and "bytes" in entry}
+    except (UserError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def download_tables(folder: DataFolder, source: Source, tables: list[str], timeout: float, force: bool) -> None:
     """Download the tables that an earlier run has not downloaded from the same source; update the report after each."""
     engine = make_engine(source, timeout)
     report_path = folder.report("download")
-    entries = read_json(report_path, "download_products_table.py")["tables"] if report_path.exists() else {}
+    entries = earlier_downloads(report_path)
     report: dict[str, Any] = {"source": source.identity, "downloaded": [], "skipped": [], "tables": entries}
     for table in dict.fromkeys(tables):
         path = folder.path / f"{table}_table.json"

@@ -116,7 +116,7 @@ def allowed_listings(index: ProductIndex, chosen: argparse.Namespace, distances:
 
 
 def query_vector(chosen: argparse.Namespace, folder: DataFolder, index: ProductIndex, row: int | None) -> np.ndarray:
-    """Unit vector (D,) of the query: the normalised sum of the vector of text and photo and the vector of the listing."""
+    """Unit vector (D,) of the query: the normalised sum of the vector of text and photo and that of the listing."""
     vectors = [] if row is None else [index.vectors[row]]
     if chosen.text is not None or chosen.image is not None:
         from marketplace.dataset import load_query_photo

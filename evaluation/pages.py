@@ -99,7 +99,9 @@ def with_tables(text: str, published: Path = PUBLISHED) -> str:
     Raises UserError when a marker has no end, or no results file has its name.
     """
     if text.count("<!-- table: ") != text.count("<!-- end -->"):
-        raise UserError("a page has a <!-- table: NAME --> without <!-- end -->, or an <!-- end --> alone: add the other.")
+        raise UserError(
+            "a page has a <!-- table: NAME --> without <!-- end -->, or an <!-- end --> alone: add the other."
+        )
 
     def filled(match: re.Match[str]) -> str:
         results = read_json(published / f"{match[2]}.json", "python -m evaluation.pages --collect, or the benchmark,")

@@ -73,8 +73,10 @@ class Source:
         """
         if self.file is None:
             return {"host": self.url.host, "port": self.url.port, "database": self.url.database}
-        stat = self.file.stat()
-        return {"database": str(self.file.resolve()), "size": stat.st_size, "modified": stat.st_mtime_ns}
+        journal = self.file.with_name(f"{self.file.name}-wal")  # what was written but not yet merged
+        stats = [path.stat() for path in (self.file, journal) if path.exists()]
+        size, modified = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+        return {"database": str(self.file.resolve()), "size": size, "modified": modified}
 
     @property
     def place(self) -> str:

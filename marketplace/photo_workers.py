@@ -60,7 +60,7 @@ def on_this_machine(tasks: list[Task], workers: int) -> Iterator[Results]:
     """
     # fork is the fastest way to start; the default of other systems is used there
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    pool = ProcessPoolExecutor(workers, context, prepare_worker)
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, prepare_worker)
     try:
         yield submit(pool, clean_files, tasks, None)
     except BrokenProcessPool:

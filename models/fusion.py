@@ -63,7 +63,9 @@ def fit_combined_model(
     """
     outputs = [np.asarray(values, np.float64) for values in (text_logits, image_logits)]
     if np.isnan(outputs[1]).all():
-        raise UserError("CombinedModel needs a photo in the validation split: add photos, or leave combined out of --models.")
+        raise UserError(
+            "CombinedModel needs a photo in the validation split: add photos, or leave combined out of --models."
+        )
     folds = min(folds, len(set(groups)))
     if folds < 2:
         raise UserError("CombinedModel needs two different descriptions in the validation split: give more listings.")

@@ -179,7 +179,9 @@ class Trainer:
         self.learner = learner.to(self.device)
         if self.device.type != "mps":
             learner.to(memory_format=torch.channels_last)
-        self.parallel = _in_parallel(learner, self.device)  # before the average is copied: it sends the weights of process 0 to the others
+        self.parallel = _in_parallel(
+            learner, self.device
+        )  # before the average is copied: it sends the weights of process 0 to the others
         self.average = WeightAverage(learner.model, recipe.average_decay)
         self.optimizer = torch.optim.AdamW(
             parameter_groups or [{"params": [p for p in learner.parameters() if p.requires_grad]}],
@@ -203,8 +205,8 @@ class Trainer:
         """Train for the epochs that are left; returns the learning curves, a dict per epoch with `train_loss`,
         `train_accuracy`, `validation_loss`, `validation_accuracy`, `learning_rate` and `seconds`.
 
-        The checkpoints are those of the network `name`. `labels` and `configuration` are saved in them; with different ones
-        a training is not resumed.
+        The checkpoints are those of the network `name`. `labels` and `configuration` are saved in them; with
+        different ones a training is not resumed.
 
         Raises UserError as `train_one_epoch` and `evaluate`, and when the checkpoint to go on from belongs to a
         training with other settings.
@@ -299,7 +301,7 @@ class Trainer:
         self.history, self.best_weights = state["history"], state["best_weights"]
 
     def _resume(self, last: Path, best: Path, content: dict[str, Any]) -> str:
-        """Restore an interrupted training from `last`, or the result of a finished one from `best`; returns a message that says which."""
+        """Restore an interrupted training from `last`, or the result of a finished one from `best`; returns which."""
         path = last if last.exists() else best
         if not path.exists():
             return f"training anew: there is no checkpoint {best.name}."

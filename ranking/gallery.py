@@ -51,7 +51,8 @@ def photo_tag(paths: Sequence[Path], description: str) -> str:
 
 def photo_paths(folder: DataFolder, image_ids: Sequence[str], image_size: int) -> list[Path]:
     """Where the photos of a listing may be: the raw ones first, for they are larger, then the clean ones."""
-    return [photos / f"{name}.jpg" for photos in (folder.images, folder.clean_images(image_size)) for name in image_ids]
+    raw = [folder.images / f"{name}{ending}" for name in image_ids for ending in (".jpg", ".jpeg", ".JPG", ".JPEG")]
+    return raw + [folder.clean_images(image_size) / f"{name}.jpg" for name in image_ids]
 
 
 def gallery_page(

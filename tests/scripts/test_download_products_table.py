@@ -192,6 +192,22 @@ def test_sqlite_is_read_again_when_the_file_changes(sqlite_folder):
     assert "products: 2 rows" in run_script(SCRIPT, "--data-dir", sqlite_folder).stdout
 
 
+def test_sqlite_is_read_again_when_only_its_journal_changed(sqlite_folder):
+    with contextlib.closing(sqlite3.connect(sqlite_folder / "marketplace.db")) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        run_script(SCRIPT, "--data-dir", sqlite_folder)
+        with database:
+            database.execute("DELETE FROM products WHERE id = 'product-0'")
+        assert "products: 2 rows" in run_script(SCRIPT, "--data-dir", sqlite_folder).stdout
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"tables": 5}', '{"tables": {"products": 3}}'])
+def test_an_odd_report_is_as_good_as_none(sqlite_folder, content):
+    (sqlite_folder / "download_report.json").write_text(content)
+    result = run_script(SCRIPT, "--data-dir", sqlite_folder)
+    assert result.returncode == 0 and "products: 3 rows" in result.stdout, result.stderr
+
+
 def test_sources_are_looked_for_in_order(marketplace, sqlite_folder_beside, tmp_path):
     """--credentials, then marketplace.db, then DATABASE_URL, then ./credentials.yaml, then advice."""
     work = tmp_path / "work"
