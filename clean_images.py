@@ -19,7 +19,7 @@ from marketplace.data_folder import PARTIAL_SUFFIX, DataFolder, UserError, write
 from marketplace.photo_workers import default_workers, on_cluster, on_this_machine
 
 MANIFEST_VERSION = 1  # raise it when the same photo would come out differently: all photos are then cleaned again
-TASK_PHOTOS = 4  # photos for a worker at a time: few, so that Ctrl-C need not wait long
+TASK_PHOTOS = 16  # photos for a worker at a time: few, so that Ctrl-C need not wait long
 SAVE_SECONDS = 10.0
 MAX_SIZE = 4096
 
