@@ -7,16 +7,19 @@ products_table.json, images_table.json and download_report.json in the data fold
 """
 
 import argparse
+import codecs
 import functools
 import json
 import math
 import re
+import warnings
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import sqlalchemy
 from sqlalchemy import Text, case, cast, func, literal
+from sqlalchemy.exc import SAWarning
 
 from marketplace.command_line import argument_parser, progress_bar, run
 from marketplace.data_folder import DataFolder, UserError, read_json, write_json, write_whole
@@ -27,7 +30,9 @@ NEEDED_COLUMNS = {  # by the next scripts; a table may have more
     "images": ("id", "product_id", "bucket_link"),
 }
 ID_COLUMNS = ("id", "product_id")
-ROWS_AT_ONCE = 1000
+PIECES_AT_ONCE = 400
+PIECE = 65536  # characters of a row that come at once, so that long rows do not need more memory
+JSON_TYPES = (sqlalchemy.Boolean, sqlalchemy.Integer, sqlalchemy.Float, sqlalchemy.String, sqlalchemy.JSON)
 
 
 def table_name(text: str) -> str:
@@ -46,7 +51,8 @@ def table_columns(connection: sqlalchemy.Connection, table: str) -> dict[str, sq
     if not inspector.has_table(table):
         there = ", ".join(sorted([*inspector.get_table_names(), *inspector.get_view_names()])[:20]) or "none"
         raise UserError(f"the database has no table {table} (it has {there}): check the database or --tables.")
-    columns = {column["name"]: column["type"] for column in inspector.get_columns(table)}
+    with warnings.catch_warnings(action="ignore", category=SAWarning):  # of a type that SQLAlchemy does not know
+        columns = {column["name"]: column["type"] for column in inspector.get_columns(table)}
     missing = [name for name in NEEDED_COLUMNS.get(table, ()) if name not in columns]
     if missing:
         raise UserError(f"the table {table} has no column {', '.join(missing)}: add it, or correct its name.")
@@ -54,16 +60,18 @@ def table_columns(connection: sqlalchemy.Connection, table: str) -> dict[str, sq
 
 
 def postgresql_json(name: str, column_type: sqlalchemy.types.TypeEngine) -> sqlalchemy.ColumnElement:
-    """The JSON text of a column's value: ids and numeric as text, bytes as hexadecimal, the rest as `to_json` has it.
-
-    `to_json` writes times in ISO 8601, and what JSON has no type for in PostgreSQL's own text form.
-    """
+    """The JSON text of a column's value: JSON's own types and arrays of them as they are, timestamps in ISO 8601, bytes
+    as hexadecimal, ids and all other types as text in the form in which the server prints them."""
     value: sqlalchemy.ColumnElement = sqlalchemy.column(name)
-    exact = isinstance(column_type, sqlalchemy.Numeric) and not isinstance(column_type, sqlalchemy.Float)
-    if exact or name in ID_COLUMNS:
+    column_type = getattr(column_type, "data_type", column_type)  # of a domain
+    if name in ID_COLUMNS:
         value = cast(value, Text)
     elif isinstance(column_type, sqlalchemy.LargeBinary):
         value = func.encode(value, "hex")
+    elif not isinstance(getattr(column_type, "item_type", column_type), JSON_TYPES) and not isinstance(
+        column_type, sqlalchemy.DateTime
+    ):
+        value = case((value.is_distinct_from(None), func.format("%s", value)))
     return func.coalesce(cast(func.to_json(value), Text), "null")
 
 
@@ -81,35 +89,53 @@ def sqlite_json(name: str, column_type: sqlalchemy.types.TypeEngine) -> sqlalche
 
 
 def json_records(connection: sqlalchemy.Connection, table: str) -> sqlalchemy.Select:
-    """A query for the rows of `table`, each as the text of one JSON object, which the database makes."""
+    """A query for the rows of `table`, each as the text of one JSON object, which the database makes.
+
+    Its columns are a piece of that text, which is bytes where the database does not know its encoding, and the number
+    of the piece within its row. SQLite, which reads row by row anyway, gives each row in one piece.
+    """
     as_json = {"postgresql": postgresql_json, "sqlite": sqlite_json}[connection.dialect.name]
     members = [
         literal(f"{json.dumps(name, ensure_ascii=False)}: ").concat(as_json(name, column_type))
         for name, column_type in table_columns(connection, table).items()
     ]
-    record = functools.reduce(lambda text, member: text.concat(", ").concat(member), members)
-    return sqlalchemy.select(literal("{").concat(record).concat("}")).select_from(sqlalchemy.table(table))
+    text = functools.reduce(lambda text, member: text.concat(", ").concat(member), members)
+    rows = sqlalchemy.select(literal("{").concat(text).concat("}").label("text")).select_from(sqlalchemy.table(table))
+    if connection.dialect.name == "sqlite":
+        return rows.add_columns(literal(0))
+    text = rows.offset(0).subquery().c.text  # OFFSET keeps the planner from making the text again for every piece
+    size = func.octet_length(text, type_=sqlalchemy.Integer)  # not fewer pieces than by characters, and known at once
+    series = func.generate_series(0, (size - 1) // PIECE)
+    number = series.table_valued("number", joins_implicitly=True).render_derived().c.number
+    piece: sqlalchemy.ColumnElement = case((size <= PIECE, text), else_=func.substr(text, number * PIECE + 1, PIECE))
+    if connection.scalar(sqlalchemy.text("SHOW server_encoding")) == "SQL_ASCII":  # which checks and converts nothing
+        piece = func.convert_to(piece, "SQL_ASCII")
+    return sqlalchemy.select(piece, number)
 
 
 def download_table(engine: sqlalchemy.Engine, table: str, path: Path) -> int:
     """Write `table` to `path` as a JSON list of records, whole or not at all, and return the number of rows.
 
-    Rows come through a cursor on the server, so that the memory needed does not grow with the table.
+    Rows come in pieces through a cursor on the server, so that the memory needed grows neither with the number of rows
+    nor with their length. Bytes that are not UTF-8, which SQLite and SQL_ASCII databases let in, become JSON's escapes.
     """
     rows = 0
+    decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
     with (
         write_whole(path) as partial,
-        open(partial, "w", encoding="utf-8") as file,
+        open(partial, "w", encoding="utf-8", errors="backslashreplace") as file,
         progress_bar(None, table) as advance,
         engine.connect() as connection,
     ):
         try:
-            result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(json_records(connection, table))
             file.write("[")
-            for records in result.scalars().partitions():
-                file.write((",\n" if rows else "\n") + ",\n".join(records))
-                rows += len(records)
-                advance(len(records))
+            query = json_records(connection, table)
+            for piece, number in connection.execution_options(yield_per=PIECES_AT_ONCE).execute(query):
+                if number == 0:
+                    file.write(",\n" if rows else "\n")
+                    rows += 1
+                    advance()
+                file.write(piece if isinstance(piece, str) else decode(piece))
             file.write("\n]\n")
         except BaseException:
             connection.invalidate()  # closed without a rollback, which would wait for a server that does not answer

@@ -3,6 +3,7 @@
 Used by download_products_table.py. A source is a PostgreSQL database, reached through psycopg2, or a SQLite file.
 """
 
+import difflib
 import os
 import re
 import select
@@ -31,30 +32,57 @@ HOW_TO_GET_A_SOURCE = (
     "data/sample), or copy credentials.yaml.example to credentials.yaml and fill in your database."
 )
 OLDER_NAMES = {"HOST": "ENDPOINT", "DBUSER": "USER", "DBPASSWORD": "PASSWORD"}
-
-# Pattern in the driver's message -> message of ours. {place} is the database, {cause} the driver's first line.
-EXPLANATIONS = {
-    "does not support SSL": "{place} has no TLS, which SSLMODE requires: enable it there, or change SSLMODE.",
-    r"certificate|SSL error|root\.crt": (
-        "the TLS certificate of {place} is refused ({cause}): check SSLMODE, SSLROOTCERT and ENDPOINT."
-    ),
-    "invalid response to SSL": "what answers at {place} is no PostgreSQL server: check ENDPOINT and PORT.",
-    "Connection refused": "{place} refuses the connection: check that the server runs, and ENDPOINT and PORT.",
-    "translate host name|resolve": "{place} is unknown ({cause}): check ENDPOINT and the network.",
-    "authentication failed|no password supplied": "{place} refuses USER or PASSWORD: check both.",
-    r"no pg_hba\.conf entry": "{place} does not admit this computer ({cause}): ask the server's administrator.",
-    "database .* does not exist": "{place} does not exist on that server: check DATABASE.",
-    "permission denied": "{place} does not let USER read ({cause}): ask for the right to SELECT.",
-    "statement timeout|silent for|timeout expired|Connection timed out": (
-        "{place} did not answer in time ({cause}): check ENDPOINT and PORT, try again later, or increase --timeout."
-    ),
-    "closed the connection|terminating connection|connection to server was lost|shutting down|starting up|"
-    "connection already closed|Connection reset|SSL SYSCALL|not accepting connections": (
-        "{place} closed the connection ({cause}): run the command again when the server is back."
-    ),
-    "not a database|malformed|disk image": "{place} is not a whole SQLite database: make it again or replace it.",
-    "decode to UTF-8": "{place} holds text that is not UTF-8 ({cause}): correct that row.",
+KEYS = ("DATABASE_TYPE", "DBAPI", "ENDPOINT", "USER", "PASSWORD", "PORT", "DATABASE", "SSLMODE", "SSLROOTCERT")
+READING_SETTINGS = {  # of the transaction, so that values do not depend on the settings of a server or user
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
 }
+
+# SQLSTATE codes or beginnings of them, a pattern in the message of an error without SQLSTATE (libpq's and SQLite's own,
+# and those of a refused connection), and our sentence. {place} is the database, {cause} the driver's first line.
+EXPLANATIONS = (
+    ("", "does not support SSL", "{place} has no TLS, which SSLMODE requires: enable it there, or change SSLMODE."),
+    (
+        "",
+        r"certificate|SSL error|root\.crt",
+        "the TLS certificate of {place} is refused ({cause}): check SSLMODE, SSLROOTCERT and ENDPOINT.",
+    ),
+    ("", "invalid response to SSL", "what answers at {place} is no PostgreSQL server: check ENDPOINT and PORT."),
+    ("", "Connection refused", "{place} refuses the connection: check that the server runs, and ENDPOINT and PORT."),
+    ("", "translate host name|resolve", "{place} is unknown ({cause}): check ENDPOINT and the network."),
+    ("28P01", "authentication failed|no password supplied", "{place} refuses USER or PASSWORD: check both."),
+    (
+        "",
+        r"pg_hba\.conf.*no encryption|SSL connection is required|connection is insecure",
+        "{place} admits this computer only with TLS, or not at all ({cause}): change SSLMODE to require, or ask the "
+        "server's administrator.",
+    ),
+    ("28000", r"pg_hba\.conf", "{place} does not admit this computer ({cause}): ask the server's administrator."),
+    ("3D000", "database .*does not exist", "{place} does not exist on that server: check DATABASE."),
+    (
+        "",
+        "startup parameter|command-line options",
+        "{place} is behind a proxy that accepts no options ({cause}): take them out of DATABASE_URL and PGOPTIONS.",
+    ),
+    ("42501", "permission denied", "{place} does not let USER read ({cause}): ask for the right to SELECT."),
+    ("40 53300 55P03", "too many|connection slots", "{place} is busy ({cause}): run the command again later."),
+    (
+        "57014",
+        "silent for|timeout expired|Connection timed out",
+        "{place} did not answer in time ({cause}): check ENDPOINT and PORT, try again later, or increase --timeout.",
+    ),
+    (
+        "08 57P",
+        "closed the connection|terminating connection|connection to server was lost|shutting down|starting up|"
+        "connection already closed|Connection reset|SSL SYSCALL|not accepting connections",
+        "{place} closed the connection ({cause}): run the command again when the server is back.",
+    ),
+    ("", "not a database|malformed|disk image", "{place} is not a whole SQLite database: make it again or replace it."),
+    ("22021 22P05", "", "{place} holds text that is not UTF-8 ({cause}): correct that row."),
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +100,7 @@ class Source:
         It is kept in the report, so it has no user and no password.
         """
         if self.file is None:
-            return {"host": self.url.host, "port": self.url.port, "database": self.url.database}
+            return {"host": self.host, "port": self.url.port, "database": self.url.database}
         journal = self.file.with_name(f"{self.file.name}-wal")  # what was written but not yet merged
         stats = [path.stat() for path in (self.file, journal) if path.exists()]
         size, modified = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
@@ -83,7 +111,12 @@ class Source:
         """The database in words."""
         if self.file is not None:
             return f"the SQLite database {self.file}"
-        return f"the PostgreSQL database {self.url.database} at {self.url.host}:{self.url.port}"
+        return f"the PostgreSQL database {self.url.database} at {self.host}:{self.url.port}"
+
+    @property
+    def host(self) -> str:
+        """The host, or the several hosts that a URL may name as `?host=A:5432&host=B:5432`."""
+        return self.url.host or ",".join(self.url.query.get("host", ()))
 
 
 def find_source(folder: DataFolder, credentials: Path | None) -> Source:
@@ -123,10 +156,17 @@ def source_from_url(text: str) -> Source:
         return sqlite_source(Path(url.database or ""), "DATABASE_URL")
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise UserError(f"DATABASE_URL names the database type {url.get_backend_name()}: use postgresql or sqlite.")
-    missing = [name for name in ("host", "username", "database") if not getattr(url, name)]
+    # libpq takes the parts of the address as parameters, too: postgresql:///DATABASE?host=/var/run/postgresql&user=USER
+    for part, parameter in (("host", "host"), ("username", "user"), ("password", "password"), ("database", "dbname")):
+        if not getattr(url, part) and isinstance(value := url.query.get(parameter), str):
+            url = url.set(**{part: value}).difference_update_query([parameter])  # type: ignore[arg-type]
+    missing = [name for name in ("host", "username", "database") if not getattr(url, name) and name not in url.query]
     if missing:
         raise UserError(f"DATABASE_URL has no {', '.join(missing)}: write {example}.")
-    return Source(url.set(drivername="postgresql+psycopg2", port=url.port or 5432), "DATABASE_URL")
+    port = url.query.get("port", "5432")
+    if "host" not in url.query and isinstance(port, str) and port.isdecimal():
+        url = url.set(port=url.port or int(port)).difference_update_query(["port"])
+    return Source(url.set(drivername="postgresql+psycopg2"), "DATABASE_URL")
 
 
 class _TextLoader(yaml.SafeLoader):
@@ -159,14 +199,18 @@ def read_credentials(path: Path) -> dict[str, str]:
         raise UserError(f"the credentials file {path} is empty: {example}.")
     if not isinstance(values, dict) or not all(isinstance(value, str) for item in values.items() for value in item):
         raise UserError(f"the credentials file {path} is not a list of KEY: value: {example}.")
-    return {OLDER_NAMES.get(key.upper(), key.upper()): value for key, value in values.items() if value}
+    keys = {OLDER_NAMES.get(key.upper(), key.upper()): value for key, value in values.items()}
+    for key in keys.keys() - set(KEYS):
+        nearest = difflib.get_close_matches(key, KEYS, n=1, cutoff=0)[0]
+        raise UserError(f"the key {key} in the credentials file {path} is unknown: did you mean {nearest}?")
+    return keys
 
 
 def source_from_credentials(path: Path) -> Source:
     """A PostgreSQL source from a credentials file. Raises UserError that names the wrong key."""
     keys = read_credentials(path)
     where = f"in the credentials file {path}"
-    missing = [key for key in ("ENDPOINT", "USER", "PASSWORD", "DATABASE") if key not in keys]
+    missing = [key for key in ("ENDPOINT", "USER", "PASSWORD", "DATABASE") if not keys.get(key)]
     if missing:
         raise UserError(f"{', '.join(missing)} is missing {where}: add it, as in credentials.yaml.example.")
     if keys.get("DATABASE_TYPE", "postgresql").lower() not in ("postgresql", "postgres"):
@@ -197,17 +241,30 @@ def make_engine(source: Source, timeout: float = 60) -> sqlalchemy.Engine:
     if source.file is not None:
         # mode=ro: SQLite would otherwise create an empty database where there is none
         address = f"file:{quote(str(source.file.resolve()))}?mode=ro"
-        return sqlalchemy.create_engine(source.url, creator=lambda: sqlite3.connect(address, uri=True, timeout=timeout))
+
+        def connect() -> sqlite3.Connection:
+            connection = sqlite3.connect(address, uri=True, timeout=timeout)
+            connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")  # SQLite checks no text
+            return connection
+
+        return sqlalchemy.create_engine(source.url, creator=connect)
     psycopg2.extensions.set_wait_callback(_waiter(min(timeout, CONNECT_SECONDS), timeout + min(timeout, 5)))
-    return sqlalchemy.create_engine(
+    engine = sqlalchemy.create_engine(
         source.url,
         hide_parameters=True,
         poolclass=sqlalchemy.NullPool,
-        connect_args={
-            "options": f"-c statement_timeout={int(timeout * 1000)} -c timezone=UTC -c datestyle=ISO",
-            "application_name": "download_products_table",
-        },
+        connect_args={"client_encoding": "UTF8", "application_name": "download_products_table"},
     )
+    settings = READING_SETTINGS | {"statement_timeout": str(int(timeout * 1000))}
+    calls = [sqlalchemy.func.set_config(name, value, True) for name, value in settings.items()]
+
+    # Of the transaction, because proxies (PgBouncer, RDS Proxy) refuse settings in the start-up packet and keep none of
+    # a session; and so that `options` of DATABASE_URL or PGOPTIONS, such as a search_path, stay in force.
+    @sqlalchemy.event.listens_for(engine, "begin")
+    def change_settings(connection: sqlalchemy.Connection) -> None:
+        connection.execute(sqlalchemy.select(*calls))
+
+    return engine
 
 
 def _waiter(connect_seconds: float, silent_seconds: float) -> Callable:
@@ -234,12 +291,17 @@ def _waiter(connect_seconds: float, silent_seconds: float) -> Callable:
 def explain(error: Exception, source: Source) -> UserError:
     """A database error as one sentence of cause and remedy, without the password."""
     original = getattr(error, "orig", None) or error
-    text = " ".join(str(original).split())
     cause = re.sub(r"^connection to server (at|on) .*? failed: ", "", first_line(original))
     cause = re.sub(r"^(FATAL|ERROR):\s+", "", cause)
+    # the user's own names are not searched for words: a database may be called certificates
+    text = str(original)
+    for name in (source.url.database, source.url.username, source.host):
+        text = text.replace(f'"{name}"', "")
+    text = re.sub(r'"[^"]*"', "", " ".join(text.split()))
+    state = getattr(original, "pgcode", None)
     explanation = "{place} cannot be read ({cause}): correct that and run the command again."
-    for pattern, sentence in EXPLANATIONS.items():
-        if re.search(pattern, text, re.IGNORECASE):
+    for states, pattern, sentence in EXPLANATIONS:
+        if state.startswith(tuple(states.split())) if state else pattern and re.search(pattern, text, re.IGNORECASE):
             explanation = sentence
             break
     return UserError(without_password(explanation.format(place=source.place, cause=cause), source.url))

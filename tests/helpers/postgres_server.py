@@ -149,6 +149,7 @@ class PostgresServer:
             password=self.password,
             dbname=database or self.database,
             connect_timeout=10,
+            client_encoding="utf8",
         )
         try:
             connection.autocommit = True

@@ -1,10 +1,12 @@
 """What the database can do to a download: each fault is made for real, and each ends in one sentence."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import psycopg2
@@ -92,6 +94,82 @@ def test_a_user_who_may_not_read(marketplace):
     marketplace.execute("CREATE ROLE visitor LOGIN PASSWORD 'v:s@t/'")
     marketplace.write_credentials(USER="visitor", PASSWORD="v:s@t/")
     refused(marketplace, "permission denied", "SELECT")
+
+
+def test_advice_does_not_come_from_the_users_own_names(marketplace):
+    """A name that holds a word of another fault, also where the server does not quote it twice."""
+    marketplace.write_credentials(DATABASE="certificates")
+    refused(marketplace, "does not exist", "check DATABASE")
+    marketplace.write_credentials(DATABASE='x"certificate"y SSL error')
+    refused(marketplace, "does not exist", "check DATABASE")
+    marketplace.write_credentials(USER="dns_resolver")
+    refused(marketplace, "refuses USER or PASSWORD")
+    marketplace.execute(
+        'DROP TABLE images; CREATE VIEW images AS SELECT 1/(id::int - 1) AS "connection refused", '
+        "'1' AS id, '' AS product_id, '' AS bucket_link FROM (VALUES ('1')) AS certificates (id)"
+    )
+    marketplace.write_credentials()
+    refused(marketplace, "division by zero", "correct that", arguments=("--tables", "images"))
+
+
+@contextlib.contextmanager
+def server_that_refuses(message: str, sqlstate: str):
+    """The port of a server that answers each start with an error, as a proxy or pg_hba.conf does."""
+    fields = f"SFATAL\0VFATAL\0C{sqlstate}\0M{message}\0\0".encode()
+
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                with client:
+                    while client.recv(4096)[4:8] in (b"\x04\xd2\x16\x2f", b"\x04\xd2\x16\x30"):  # TLS? GSS?
+                        client.sendall(b"N")
+                    client.sendall(b"E" + (len(fields) + 4).to_bytes(4) + fields)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("message", "sqlstate", "words"),
+    [
+        ('no pg_hba.conf entry for host "10.0.0.1", user "learner", database "m", no encryption', "28000", "SSLMODE"),
+        ("SSL connection is required. Please specify SSL options and retry.", "28000", "change SSLMODE"),
+        ('no pg_hba.conf entry for host "1.1.1.1", user "u", database "d", SSL encryption', "28000", "administrator"),
+        ("unsupported startup parameter: options", "08P01", "take them out of DATABASE_URL and PGOPTIONS"),
+        ("RDS Proxy currently doesn\u2019t support command-line options.", "0A000", "DATABASE_URL and PGOPTIONS"),
+        ("sorry, too many clients already", "53300", "again later"),
+        ("the database system is starting up", "57P03", "when the server is back"),
+    ],
+)
+def test_what_a_server_or_proxy_refuses_at_the_start(message, sqlstate, words, marketplace):
+    with server_that_refuses(message, sqlstate) as port:
+        marketplace.write_credentials(PORT=port, SSLMODE="disable")
+        refused(marketplace, words)
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "words"),
+    [
+        ("40001", "again later"),  # a replica: canceling statement due to conflict with recovery
+        ("55P03", "again later"),
+        ("42501", "right to SELECT"),
+        ("57014", "did not answer in time"),
+        ("57P01", "when the server is back"),
+        ("22012", "correct that"),
+    ],
+)
+def test_a_statement_that_ends_with_an_error(sqlstate, words, marketplace):
+    """By its SQLSTATE: the message has words of other faults in it."""
+    marketplace.execute(
+        "CREATE FUNCTION fail() RETURNS text LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE 'certificate: Connection refused' USING ERRCODE = '{sqlstate}'; END $$; "
+        "ALTER TABLE products RENAME TO old; CREATE VIEW products AS SELECT fail() AS page_id, old.id, product_name, "
+        "category, product_description, price, location FROM old"
+    )
+    refused(marketplace, words)
 
 
 def test_a_server_without_tls_is_refused_where_tls_is_asked_for(marketplace):

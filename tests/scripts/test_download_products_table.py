@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from marketplace_database import SCRIPT, assert_refused, fill, fresh_marketplace
 from repository import ROOT, run_script
 
 from download_products_table import NEEDED_COLUMNS, table_name
+from marketplace.database_source import make_engine, source_from_credentials
 from marketplace.tables import read_table
 
 AWKWARD_TEXTS = [
@@ -134,6 +136,122 @@ def test_times_that_python_does_not_know_stay_text(marketplace):
     assert times_there == ["infinity", "20000-01-01T00:00:00", "0044-03-15T12:00:00 BC", "2022-02-26T10:00:00.25"]
 
 
+SERVER_TEXTS = {  # value and type in SQL -> what stands in the file
+    "time '24:00'": "24:00:00",
+    "interval 'infinity'": "infinity",
+    "interval '3000000 years'": "3000000 years",
+    "interval '-1 mons +2 days -03:04'": "-1 mons +2 days -03:04:00",
+    "ARRAY[date '0044-03-15 BC', 'infinity']": '{"0044-03-15 BC",infinity}',
+    "ARRAY[interval '1 year 2 mons']": '{"1 year 2 mons"}',
+    "date '-infinity'": "-infinity",
+    "12345678901234567890.10::numeric": "12345678901234567890.10",
+    "'NaN'::numeric": "NaN",
+    "ARRAY[0.1000000000000000055511151231257827::numeric, NULL]": "{0.1000000000000000055511151231257827,NULL}",
+    "point(1.5, -2)": "(1.5,-2)",
+    "inet '10.0.0.1'": "10.0.0.1",
+    "int4range(1, 5)": "[1,5)",
+    "B'0101'": "0101",
+    "ROW(1, 'a b')::pair": '(1,"a b")',
+    "ROW(NULL, NULL)::pair": "(,)",
+    "ARRAY['\\x00ff'::bytea]": '{"\\\\x00ff"}',
+    "'\\x00ff'::bytea": "00ff",
+    "'a,b'::letters": "a,b",
+    "7::small": 7,
+    "ARRAY[1, NULL, 9007199254740993]": [1, None, 9007199254740993],
+    "ARRAY[[true], [false]]": [[True], [False]],
+    "ARRAY['infinity'::float8, 0.1]": ["Infinity", 0.1],
+    "0.1::float4": 0.1,
+    "1e23::float8": 1e23,
+    """'{"a": "\\ud83d", "n": 12345678901234567890}'::json""": {"a": "\ud83d", "n": 12345678901234567890},
+    "NULL::interval": None,
+    "timestamptz '2022-02-26 10:00+02'": "2022-02-26T08:00:00+00:00",
+}
+
+
+def test_values_that_json_does_not_know_arrive_in_the_text_of_the_server(marketplace):
+    """Whatever the database's settings are; and without a warning about a type that SQLAlchemy does not know."""
+    marketplace.execute(
+        "CREATE TYPE pair AS (a int, b text); CREATE TYPE letters AS ENUM ('a,b'); CREATE DOMAIN small AS int; "
+        "DROP TABLE images"
+    )
+    columns = ", ".join(f"{value} AS c{number}" for number, value in enumerate(SERVER_TEXTS))
+    marketplace.execute(f"CREATE TABLE images AS SELECT 'i' AS id, 'p' AS product_id, 'l' AS bucket_link, {columns}")
+    odd = {"bytea_output": "escape", "intervalstyle": "iso_8601", "datestyle": "SQL", "extra_float_digits": "-9"}
+    for name, value in (odd | {"timezone": "Asia/Tokyo"}).items():
+        marketplace.execute(f"ALTER DATABASE \"{marketplace.database}\" SET {name} = '{value}'")
+    result = marketplace.download("--tables", "images")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert list(marketplace.table("images")[0].values())[3:] == list(SERVER_TEXTS.values())
+
+
+@pytest.mark.parametrize("where", ["database", "environment", "server"])
+def test_text_is_read_as_utf8_whatever_encoding_is_set(where, marketplace):
+    """A server whose encoding is SQL_ASCII holds any bytes; those that are not UTF-8 become escapes."""
+    long = "é" * 100_000  # comes in several pieces
+    expected = ["£5 🪑", long]
+    environment = dict(os.environ)
+    if where == "server":
+        name = f"{marketplace.database}_ascii"
+        marketplace.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+        marketplace.database = name
+        marketplace.write_credentials()
+        fill(marketplace.url.update_query_dict({"client_encoding": "utf8"}), [product(0), product(1), product(2)], [])
+        marketplace.execute(
+            r"UPDATE products SET price = 'caf' || convert_from('\xe9', 'SQL_ASCII') WHERE page_id % 10 = 2"
+        )
+        expected.append("caf\udce9")
+    elif where == "database":
+        marketplace.execute(f"ALTER DATABASE {marketplace.database} SET client_encoding = sql_ascii")
+    else:
+        environment["PGCLIENTENCODING"] = "sql_ascii"
+    for number, text in enumerate(expected[:2]):
+        statement = "UPDATE products SET price = %s WHERE id = %s"
+        marketplace.server.execute(statement, (text, f"product-{number}"), database=marketplace.database)
+    result = marketplace.download("--tables", "products", env=environment)
+    assert result.returncode == 0, result.stderr
+    prices = {row["id"]: row["price"] for row in marketplace.table("products")}
+    assert [prices[f"product-{number}"] for number in range(len(expected))] == expected
+
+
+def test_options_of_the_user_stay_in_force(marketplace):
+    marketplace.execute("CREATE SCHEMA market; ALTER TABLE products SET SCHEMA market")
+    url = marketplace.url.render_as_string(hide_password=False).replace("+psycopg2", "")
+    command = (SCRIPT, "--data-dir", marketplace.folder, "--tables", "products", "--force")
+    option = "-csearch_path=market"
+    for environment in ({"DATABASE_URL": f"{url}?options={option}"}, {"DATABASE_URL": url, "PGOPTIONS": option}):
+        result = run_script(*command, env=environment_without_database(**environment))
+        assert "products: 3 rows" in result.stdout, result.stderr
+
+
+def test_settings_hold_through_a_proxy_that_keeps_none_of_a_session(marketplace):
+    """One transaction has every setting: what stands in the start-up packet is what every proxy accepts."""
+    engine = make_engine(source_from_credentials(marketplace.credentials), 7)
+    with engine.connect() as connection:
+        parameters = connection.connection.driver_connection.get_dsn_parameters()
+        assert not parameters.get("options")
+        show = "SELECT current_setting('statement_timeout'), current_setting('timezone')"
+        assert connection.exec_driver_sql(show).one() == ("7s", "UTC")
+        connection.rollback()
+        cursor = connection.connection.driver_connection.cursor()
+        cursor.execute(show)
+        assert cursor.fetchone()[0] == "0"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///{0.database}?host={0.host}&port={0.port}&user={0.username}&password=p%40ss%2F%25%3A%23w",
+        "postgresql://{0.username}:p%40ss%2F%25%3A%23w@/{0.database}?host={0.host}:{0.port}&host=127.0.0.2:{0.port}",
+        "postgresql://{0.username}:p%40ss%2F%25%3A%23w@:{0.port}/{0.database}?host={0.host}",
+    ],
+)
+def test_the_parts_of_a_url_may_be_parameters(url, marketplace):
+    environment = environment_without_database(DATABASE_URL=url.format(marketplace.url))
+    result = run_script(SCRIPT, "--data-dir", marketplace.folder, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "127.0.0.1:" in result.stdout.splitlines()[0] and "p@ss" not in result.stdout + result.stderr
+
+
 def test_values_of_sqlite_that_are_no_text(tmp_path):
     values = ["NULL", "'£'", "7", "0.1", "1.0 / 3", "-2.5e300", "9e999", "-9e999", "x'00ff'", "char(0, 10, 34, 92)"]
     columns = 'id INTEGER, product_id TEXT, bucket_link TEXT, create_time TIMESTAMP, "Odd "":x %s" BLOB'
@@ -141,12 +259,14 @@ def test_values_of_sqlite_that_are_no_text(tmp_path):
         database.execute(f"CREATE TABLE images ({columns})")
         for value in values:
             database.execute(f"INSERT INTO images VALUES ({2**53 + 1}, NULL, NULL, 'no time', {value})")
+        database.execute("UPDATE images SET bucket_link = CAST(x'636166e9' AS TEXT) WHERE rowid = 2")  # no UTF-8
         database.execute("UPDATE images SET create_time = '2022-02-26 10:00:00.250000' WHERE rowid = 1")
     result = run_script(SCRIPT, "--data-dir", tmp_path, "--tables", "images")
     assert result.returncode == 0, result.stderr
     records = json.loads((tmp_path / "images_table.json").read_text(encoding="utf-8"))
     odd = [record['Odd ":x %s'] for record in records]
     assert odd == [None, "£", 7, 0.1, 1 / 3, -2.5e300, "Inf", "-Inf", "00ff", '\0\n"\\']
+    assert records[1]["bucket_link"] == "caf\udce9"
     assert records[0]["id"] == "9007199254740993" and records[0]["product_id"] is None
     assert [record["create_time"] for record in records[:2]] == ["2022-02-26T10:00:00.250000", "no time"]
 
@@ -289,8 +409,7 @@ def test_a_file_that_is_no_sqlite_database(content, tmp_path):
 
 
 def peak_memory(marketplace, rows: int) -> int:
-    """Peak resident memory in bytes of a process that downloads `rows` rows."""
-    make_long_products(marketplace, rows)
+    """Peak resident memory in bytes of a process that downloads the products, of which there are `rows`."""
     code = (
         "import re, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__');"
         "print('peak', re.search(r'VmHWM:\\s+([0-9]+) kB', open('/proc/self/status').read())[1])"
@@ -303,6 +422,20 @@ def peak_memory(marketplace, rows: int) -> int:
 
 def test_memory_does_not_grow_with_the_table(postgres, tmp_path):
     with fresh_marketplace(postgres, tmp_path, rows=0) as marketplace:
+        make_long_products(marketplace, 10_000)
         small = peak_memory(marketplace, 10_000)
+        make_long_products(marketplace, 200_000)
         large = peak_memory(marketplace, 200_000)  # 70 MB of JSON
     assert large - small < 20e6
+
+
+def test_memory_does_not_grow_with_the_rows(postgres, tmp_path):
+    """Rows of 2 MB after short ones: a chunk of a fixed number of rows would take hundreds of megabytes."""
+    with fresh_marketplace(postgres, tmp_path, rows=3) as marketplace:
+        marketplace.execute(
+            "INSERT INTO products (id, product_description) SELECT i, repeat(md5(i::text), 62500) "
+            "FROM generate_series(1, 150) AS i"
+        )
+        assert peak_memory(marketplace, 153) < 200e6  # 300 MB of JSON
+        lengths = [len(row["product_description"]) for row in marketplace.table("products")]
+    assert lengths[3:] == [2_000_000] * 150
