@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -345,9 +346,30 @@ def test_a_query_photo_has_the_pixels_of_the_clean_file(tmp_path):
         assert not np.array_equal(cleaned(raw.read_bytes()), pixels_of_file), "without compression they differ"
 
 
-def test_a_query_photo_that_cannot_be_read_is_one_sentence(tmp_path):
+@pytest.mark.parametrize(
+    "name, sentence",
+    [
+        ("broken.jpg", r"the photo broken\.jpg cannot be read \(broken\): give a JPEG, PNG, WebP or GIF of at most"),
+        ("empty.jpg", r"the photo empty\.jpg cannot be read \(empty file\): give a JPEG"),
+        ("bomb.jpg", r"the photo bomb\.jpg cannot be read \(too many pixels\): .* at most 120 megapixels"),
+        ("hole.jpg", r"the photo hole\.jpg cannot be read \(too many bytes\): .* and 100 MB"),
+        ("missing.jpg", r"the photo missing\.jpg cannot be opened \(No such file or directory\): check the path"),
+        ("a: b.jpg", r"the photo a: b\.jpg cannot be opened \(No such file or directory\)"),
+        ("photos", r"the photo photos is a folder: give the path of a file"),
+        ("", r"the photo \. is an empty name or the current folder: give"),
+        ("https://example.com/a.jpg", r"the photo https:/example\.com/a\.jpg is a link: download it"),
+        ("file:///tmp/a.jpg", r"the photo file:/tmp/a\.jpg is a link"),
+        ("data:image/png;base64," + "A" * 300, r"the photo data:\S+ is a link"),
+    ],
+)
+def test_a_query_photo_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch, name, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
     (tmp_path / "broken.jpg").write_bytes(jpeg()[:500])
-    with pytest.raises(UserError, match=r"broken\.jpg cannot be read \(broken\): give a JPEG"):
-        load_query_photo(tmp_path / "broken.jpg", SIZE)
-    with pytest.raises(UserError, match=r"missing\.jpg cannot be opened \(No such file or directory\)"):
-        load_query_photo(tmp_path / "missing.jpg", SIZE)
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "bomb.jpg").write_bytes(png(60_000, 60_000, 8, 2, b""))
+    with open(tmp_path / "hole.jpg", "wb") as file:
+        file.write(jpeg())
+        file.truncate(10**9)  # takes no room
+    with pytest.raises(UserError, match=rf"^{sentence}[^\n]*\.$"):
+        load_query_photo(Path(name), SIZE)
