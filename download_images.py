@@ -20,14 +20,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar, run
-from marketplace.data_folder import (
-    DataFolder,
-    UserError,
-    read_json,
-    remove_old_partial_files,
-    write_json,
-    write_whole,
-)
+from marketplace.data_folder import DataFolder, UserError, read_json, remove_old_partial_files, write_json, write_whole
 from marketplace.photo_cleaning import is_photo
 from marketplace.tables import read_table
 
@@ -163,33 +156,27 @@ class Downloader:
         return image_id, None
 
 
-def called_broken(folder: DataFolder) -> dict[str, int]:
-    """File names of the photos that clean_images.py has called broken, with the time of its report (ns)."""
-    found: dict[str, int] = {}
-    for path in sorted(folder.path.glob("clean_images_*_report.json"), key=os.path.getmtime):
-        report = read_json(path, "clean_images.py")
-        for reason, names in report["set_aside"].items():
-            if reason.startswith("broken") and Path(report["images"]).resolve() == folder.images.resolve():
-                found |= dict.fromkeys(names, path.stat().st_mtime_ns)
-    return found
-
-
 def photos_in(folder: DataFolder) -> tuple[set[str], dict[str, str]]:
     """Ids whose photo is in the folder, and by id the file names of those that are empty or called broken.
 
     A file that has changed since the report, even by a copy with the old time, is none of these. So a photo that the
     server has broken, too, is fetched once for each report and not at every run.
     """
-    there, again, broken = set(), {}, called_broken(folder)
+    there, again = set(), {}
+    broken: dict[str, int] = {}  # time of the report by file name
+    for path in sorted(folder.path.glob("clean_images_*_report.json"), key=os.path.getmtime):
+        report = read_json(path, "clean_images.py")
+        for reason, names in report["set_aside"].items():
+            if reason.startswith("broken") and Path(report["images"]).resolve() == folder.images.resolve():
+                broken |= dict.fromkeys(names, path.stat().st_mtime_ns)
     for entry in os.scandir(folder.images):
         image_id, ending = os.path.splitext(entry.name)
-        if ending.lower() not in (".jpg", ".jpeg"):
-            continue
-        status = entry.stat() if entry.is_file() else None  # a folder or a link to nothing is left to the user
-        if status and (status.st_size == 0 or status.st_ctime_ns <= broken.get(entry.name, 0)):
-            again[image_id] = entry.name
-        else:
-            there.add(image_id)
+        if ending.lower() in (".jpg", ".jpeg"):
+            status = entry.stat() if entry.is_file() else None  # a folder or a link to nothing is left to the user
+            if status and (status.st_size == 0 or status.st_ctime_ns <= broken.get(entry.name, 0)):
+                again[image_id] = entry.name
+            else:
+                there.add(image_id)
     return there, again
 
 

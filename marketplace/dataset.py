@@ -91,13 +91,13 @@ def load_query_photo(path: Path, size: int) -> np.ndarray:
             f"the photo {path} cannot be read ({error}): give a JPEG, PNG, WebP or GIF of at most "
             f"{MAX_PIXELS // 1_000_000} megapixels and {MAX_BYTES // 1_000_000} MB."
         ) from None
-    except IsADirectoryError:
-        what = "an empty name or the current folder" if path == Path() else "a folder"
-        raise UserError(f"the photo {path} is {what}: give the path of a file.") from None
     except OSError as error:
-        if re.match(r"\w{2,}:/|data:", str(path)):
-            raise UserError(f"the photo {path} is a link: download it and give the path of the file.") from None
-        raise UserError(f"the photo {path} cannot be opened ({error.strerror}): check the path.") from None
+        cause = error.strerror
+        if isinstance(error, IsADirectoryError):
+            cause = "an empty name or the current folder" if path == Path() else "a folder"
+        elif re.match(r"\w{2,}:/|data:", str(path)):
+            cause = "a link, not a file"
+        raise UserError(f"the photo {path} cannot be opened ({cause}): give the path of a file.") from None
     return np.asarray(Image.open(io.BytesIO(clean)))
 
 

@@ -125,7 +125,7 @@ def _opaque_rgb(image: Image.Image, content: bytes) -> Image.Image:
         if colour is not None:
             image.putalpha(samples.point([255 * (value != colour) for value in range(65536)], "L"))
     elif image.mode == "RGB" and depth == 16 and colour is not None:
-        low = Image.open(io.BytesIO(content))
+        low = Image.open(io.BytesIO(content), formats=FORMATS)
         low.tile = [low.tile[0]._replace(args="RGB;16L")]  # reads the low byte of each sample instead of the high one
         parts = (image, tuple(value >> 8 for value in colour)), (low, tuple(value & 255 for value in colour))
         differences = [ImageChops.difference(part, Image.new("RGB", image.size, value)) for part, value in parts]

@@ -353,13 +353,16 @@ def test_a_query_photo_has_the_pixels_of_the_clean_file(tmp_path):
         ("empty.jpg", r"the photo empty\.jpg cannot be read \(empty file\): give a JPEG"),
         ("bomb.jpg", r"the photo bomb\.jpg cannot be read \(too many pixels\): .* at most 120 megapixels"),
         ("hole.jpg", r"the photo hole\.jpg cannot be read \(too many bytes\): .* and 100 MB"),
-        ("missing.jpg", r"the photo missing\.jpg cannot be opened \(No such file or directory\): check the path"),
+        ("missing.jpg", r"the photo missing\.jpg cannot be opened \(No such file or directory\): give the path"),
         ("a: b.jpg", r"the photo a: b\.jpg cannot be opened \(No such file or directory\)"),
-        ("photos", r"the photo photos is a folder: give the path of a file"),
-        ("", r"the photo \. is an empty name or the current folder: give"),
-        ("https://example.com/a.jpg", r"the photo https:/example\.com/a\.jpg is a link: download it"),
-        ("file:///tmp/a.jpg", r"the photo file:/tmp/a\.jpg is a link"),
-        ("data:image/png;base64," + "A" * 300, r"the photo data:\S+ is a link"),
+        ("photos", r"the photo photos cannot be opened \(a folder\): give the path"),
+        ("", r"the photo \. cannot be opened \(an empty name or the current folder\)"),
+        (
+            "https://example.com/a.jpg",
+            r"the photo https:/example\.com/a\.jpg cannot be opened \(a link, not a file\): give the path",
+        ),
+        ("file:///tmp/a.jpg", r"the photo file:/tmp/a\.jpg cannot be opened \(a link"),
+        ("data:image/png;base64," + "A" * 300, r"the photo data:\S+ cannot be opened \(a link"),
     ],
 )
 def test_a_query_photo_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch, name, sentence):
