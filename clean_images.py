@@ -18,7 +18,7 @@ from marketplace.command_line import argument_parser, positive_int, print_report
 from marketplace.data_folder import PARTIAL_SUFFIX, DataFolder, UserError, write_json, write_whole
 from marketplace.photo_workers import default_workers, on_cluster, on_this_machine
 
-MANIFEST_VERSION = 1  # raise it when the same photo would come out differently: all photos are then cleaned again
+MANIFEST_VERSION = 2  # raise it when the same photo would come out differently: all photos are then cleaned again
 TASK_PHOTOS = 16  # photos for a worker at a time: few, so that Ctrl-C need not wait long
 SAVE_SECONDS = 10.0
 MAX_SIZE = 4096

@@ -1,11 +1,12 @@
-"""Fetch the photos that the images table links to and that are not in the data folder yet.
+"""Fetch the photos that the images table links to and that are not in the data folder yet, empty, or called broken.
 
-Reads:  images_table.json (columns id, bucket_link) in the data folder.
+Reads:  images_table.json (columns id, bucket_link) and clean_images_*_report.json in the data folder.
 Writes: images/<image id>.jpg, each whole or not at all, and download_images_report.json.
 Usage:  python download_images.py [--data-dir data] [--workers 16] [--limit N]
 """
 
 import argparse
+import os
 import re
 import time
 from collections import Counter
@@ -19,11 +20,12 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar, run
-from marketplace.data_folder import DataFolder, UserError, remove_old_partial_files, write_json, write_whole
+from marketplace.data_folder import DataFolder, UserError, read_json, remove_old_partial_files, write_json, write_whole
+from marketplace.photo_cleaning import is_photo
 from marketplace.tables import read_table
 
 MAX_BYTES = 20_000_000
-MAX_REDIRECTS = 5
+MAX_REDIRECTS = 5  # each may take as long as the time limit, and requests would follow 30
 PAUSES = (0.5, 1.0)  # seconds before the second and the third try
 LONGEST_PAUSE = 30.0  # even where a server asks for more
 DEAD_HOST = 20  # a host that has never answered is skipped after so many failed photos
@@ -53,14 +55,11 @@ def host_of(link: str) -> str:
     return "/".join(link.split("/")[:3])
 
 
-def is_photo(content: bytes | bytearray) -> bool:
-    """Whether the first bytes are those of a JPEG, PNG, GIF or WebP file."""
-    beginnings = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
-    return content.startswith(beginnings) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
-
-
 def read_body(response: requests.Response, deadline: float) -> bytes:
-    """The body, refused as soon as it is known to be too large, too slow or no photo."""
+    """The body, refused as soon as it is known to be too large, too slow or no photo.
+
+    `iter_content` of requests would wait for a whole piece, however slowly it comes.
+    """
     content = bytearray()
     while piece := response.raw.read1(65536, decode_content=True):
         content += piece
@@ -92,8 +91,8 @@ def close_redirect(response: requests.Response, **_: Any) -> None:
 class Downloader:
     """Fetches photos into a folder; its threads share it."""
 
-    def __init__(self, images: Path, threads: int, timeout: float):
-        self.images, self.timeout = images, timeout
+    def __init__(self, images: Path, names: dict[str, str], threads: int, timeout: float):
+        self.images, self.names, self.timeout = images, names, timeout
         self.answered: set[str] = set()  # hosts
         self.failures: Counter[str] = Counter()  # of hosts
         self.session = requests.Session()
@@ -108,7 +107,7 @@ class Downloader:
         try:
             with self.session.get(link, timeout=self.timeout, stream=True) as response:
                 self.answered.add(host_of(link))
-                if response.status_code != 200:
+                if not 200 <= response.status_code <= 203:  # the others have no photo, or part of one
                     raise failure(response)
                 return read_body(response, time.monotonic() + 6 * self.timeout)
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
@@ -120,6 +119,8 @@ class Downloader:
             raise NotFetchedError(BROKEN_OFF if connected else UNREACHABLE, 0) from None
         except requests.TooManyRedirects:
             raise NotFetchedError("too many redirects") from None
+        except requests.exceptions.InvalidHeader:
+            raise NotFetchedError("answer that is not proper HTTP") from None
         except (requests.RequestException, ValueError):
             raise NotFetchedError("link that is not http or https") from None
         except (urllib3.exceptions.HTTPError, OSError):
@@ -150,14 +151,33 @@ class Downloader:
         except NotFetchedError as error:
             self.failures[host] += error.pause is not None
             return image_id, str(error)
-        with write_whole(self.images / f"{image_id}.jpg", flush=False) as partial:
+        with write_whole(self.images / self.names.get(image_id, f"{image_id}.jpg"), flush=False) as partial:
             partial.write_bytes(content)
         return image_id, None
 
 
-def photos_in(images: Path) -> set[str]:
-    """Ids whose photo is in the folder."""
-    return {path.stem for path in images.iterdir() if path.suffix.lower() in (".jpg", ".jpeg")}
+def photos_in(folder: DataFolder) -> tuple[set[str], dict[str, str]]:
+    """Ids whose photo is in the folder, and by id the file names of those that are empty or called broken.
+
+    A file that has changed since the report, even by a copy with the old time, is none of these. So a photo that the
+    server has broken, too, is fetched once for each report and not at every run.
+    """
+    there, again = set(), {}
+    broken: dict[str, int] = {}  # time of the report by file name
+    for path in sorted(folder.path.glob("clean_images_*_report.json"), key=os.path.getmtime):
+        report = read_json(path, "clean_images.py")
+        for reason, names in report["set_aside"].items():
+            if reason.startswith("broken") and Path(report["images"]).resolve() == folder.images.resolve():
+                broken |= dict.fromkeys(names, path.stat().st_mtime_ns)
+    for entry in os.scandir(folder.images):
+        image_id, ending = os.path.splitext(entry.name)
+        if ending.lower() in (".jpg", ".jpeg"):
+            status = entry.stat() if entry.is_file() else None  # a folder or a link to nothing is left to the user
+            if status and (status.st_size == 0 or status.st_ctime_ns <= broken.get(entry.name, 0)):
+                again[image_id] = entry.name
+            else:
+                there.add(image_id)
+    return there, again
 
 
 def choose_links(table: pd.DataFrame, there: set[str]) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
@@ -193,7 +213,7 @@ def main() -> None:
     table = read_table(folder.images_table, "download_products_table.py", ("id", "bucket_link"))
     folder.images.mkdir(parents=True, exist_ok=True)
     remove_old_partial_files(folder.images)
-    there = photos_in(folder.images)
+    there, again = photos_in(folder)
     links, not_fetched = choose_links(table, there)
     chosen = links[: arguments.limit]
     if not links:
@@ -206,7 +226,7 @@ def main() -> None:
         "not tried": len(links),
         "not fetched": not_fetched,
     }
-    downloader = Downloader(folder.images, arguments.workers, arguments.timeout)
+    downloader = Downloader(folder.images, again, arguments.workers, arguments.timeout)
     try:  # leaving the pool does not wait for its threads, one of which may wait for a silent server
         with (
             ThreadPool(min(arguments.workers, max(1, len(chosen)))) as pool,

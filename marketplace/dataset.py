@@ -6,6 +6,7 @@ Photos are decoded once into uint8, so that an epoch only indexes arrays.
 
 import hashlib
 import io
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from marketplace.data_folder import DataFolder, UserError, read_json
 from marketplace.listing_text import normalised_text
-from marketplace.photo_cleaning import PhotoError, clean_photo, encoded
+from marketplace.photo_cleaning import MAX_BYTES, MAX_PIXELS, PhotoError, clean_photo, encoded
 from marketplace.tables import CLEAN_COLUMNS, read_table
 
 SPLITS = ("train", "validation", "test")
@@ -86,9 +87,17 @@ def load_query_photo(path: Path, size: int) -> np.ndarray:
         with open(path, "rb") as file:
             clean = encoded(clean_photo(file, size))
     except PhotoError as error:
-        raise UserError(f"the photo {path} cannot be read ({error}): give a JPEG, PNG, WebP or GIF.") from None
+        raise UserError(
+            f"the photo {path} cannot be read ({error}): give a JPEG, PNG, WebP or GIF of at most "
+            f"{MAX_PIXELS // 1_000_000} megapixels and {MAX_BYTES // 1_000_000} MB."
+        ) from None
     except OSError as error:
-        raise UserError(f"the photo {path} cannot be opened ({error.strerror}): check the path.") from None
+        cause = error.strerror
+        if isinstance(error, IsADirectoryError):
+            cause = "an empty name or the current folder" if path == Path() else "a folder"
+        elif re.match(r"\w{2,}:/|data:", str(path)):
+            cause = "a link, not a file"
+        raise UserError(f"the photo {path} cannot be opened ({cause}): give the path of a file.") from None
     return np.asarray(Image.open(io.BytesIO(clean)))
 
 

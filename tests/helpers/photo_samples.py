@@ -37,23 +37,23 @@ def jpeg(width: int = 200, height: int = 150, seed: int = 0, **options) -> bytes
     return content(picture(width, height, seed), "JPEG", **({"quality": 88} | options))
 
 
-def png(width: int, height: int, bits: int, colour_type: int, rows: bytes, transparent: bytes = b"") -> bytes:
-    """A PNG from its parts, for what Pillow does not write itself: 16 bits, or a wrong header."""
+def chunk(name: bytes, body: bytes, checksum: int | None = None) -> bytes:
+    """A chunk of a PNG, with the right checksum unless another is given."""
+    right = zlib.crc32(name + body)
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", right if checksum is None else checksum)
 
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
+def png(width: int, height: int, bits: int, colour_type: int, rows: bytes, *between: bytes) -> bytes:
+    """A PNG from its parts, for what Pillow does not write itself; chunks `between` header and pixels."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
-    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
-    if transparent:
-        parts.insert(1, chunk(b"tRNS", transparent))
+    parts = [chunk(b"IHDR", header), *between, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def png_16_bits(values: np.ndarray, transparent: bytes = b"") -> bytes:
-    """A 16-bit PNG: greyscale of shape (height, width), or RGB of shape (height, width, 3)."""
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    return png(values.shape[1], values.shape[0], 16, 2 if values.ndim == 3 else 0, rows, transparent)
+def png_bands(bits: int, colour_type: int, samples: list[tuple[int, ...]], *between: bytes) -> bytes:
+    """A PNG of 64 x 64 pixels in vertical bands, one for each of 4 pixels given by their samples."""
+    row = "".join(f"{sample:0{bits}b}" for pixel in samples for _ in range(16) for sample in pixel)
+    return png(64, 64, bits, colour_type, (b"\0" + int(row, 2).to_bytes(len(row) // 8, "big")) * 64, *between)
 
 
 def clean_photos(folder: Path, size: int = 64) -> dict[str, bytes]:

@@ -32,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):  # the client may leave in the middle
             getattr(self, f"answer_{kind}")(self.server.asked[self.path])
 
-    def send(self, body: bytes, status: int = 200, length: int | None = None, **headers: str) -> None:
+    def send(self, body: bytes, status: int = 200, length: int | str | None = None, **headers: str) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         for name, value in headers.items():
@@ -53,6 +53,26 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_twolengths(self, _):
         self.send(picture(), Content_length=str(len(picture())))
+
+    def answer_listedlengths(self, _):
+        self.send(picture(), length=f"{len(picture())}, {len(picture())}")
+
+    def answer_differinglengths(self, _):
+        self.send(picture(), Content_length="5")
+
+    def answer_secondhand(self, _):
+        self.send(picture(), status=203)
+
+    def answer_chunked(self, _):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Content-Length", "5")  # to be ignored then
+        self.end_headers()
+        self.wfile.write(b"".join(b"1;x=y\r\n%c\r\n" % byte for byte in picture()) + b"0\r\nTrailer: x\r\n\r\n")
+
+    def answer_spoilt(self, _):
+        """Whole by its length, but no photo that could be decoded."""
+        self.send(picture()[:-200])
 
     def answer_png(self, _):
         self.send(picture("PNG"), Content_Type="application/octet-stream")

@@ -2,12 +2,14 @@
 
 import io
 import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from photo_samples import content, jpeg, picture, png, png_16_bits
+from photo_samples import chunk, content, jpeg, picture, png, png_bands
 from PIL import Image, ImageOps
 
 from marketplace.data_folder import UserError
@@ -143,16 +145,120 @@ def test_half_transparent_is_half_as_bright():
     assert np.abs(pixels(cleaned(content(image, "PNG"))) - (100, 50, 25)).max() < 2
 
 
-def test_sixteen_bits_are_scaled_and_not_clipped():
-    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
-    for values in (ramp, np.stack([ramp] * 3, axis=2)):
-        result = pixels(cleaned(png_16_bits(values)))
-        assert np.abs(result - (np.linspace(0, 255, 64)[:, None])).max() < 2
-    bright = np.full((64, 64), 40_000, np.uint16)
-    bright[:, :32] = 60_000
-    for values, transparent in ((bright, (60_000,)), (np.stack([bright] * 3, axis=2), (60_000,) * 3)):
-        result = pixels(cleaned(png_16_bits(values, struct.pack(f">{len(transparent)}H", *transparent))))
-        assert result[:, :30].max() < 8 and np.abs(result[:, 34:] - 156).max() < 3
+def grey(*levels: int) -> list[tuple[int, int, int]]:
+    return [(level,) * 3 for level in levels]
+
+
+BITS_16 = [0, 0x0180, 40_000, 65_535]
+PALETTE = chunk(b"PLTE", bytes([200, 100, 50, 0, 255, 0, 0, 0, 255, 90, 90, 90]))
+OF_PALETTE = [(200, 100, 50), (0, 255, 0), (0, 0, 255), (90, 90, 90)]
+
+
+@pytest.mark.parametrize(
+    "bits, colour_type, samples, transparent, expected",
+    [
+        (1, 0, [0, 1, 0, 1], None, grey(0, 255, 0, 255)),
+        (1, 0, [0, 1, 0, 1], [1], grey(0, 0, 0, 0)),
+        (2, 0, [0, 1, 2, 3], None, grey(0, 85, 170, 255)),
+        (2, 0, [0, 1, 2, 3], [2], grey(0, 85, 0, 255)),
+        (4, 0, [1, 5, 10, 15], None, grey(17, 85, 170, 255)),
+        (4, 0, [1, 5, 10, 15], [5], grey(17, 0, 170, 255)),
+        (4, 0, [1, 5, 10, 15], [15], grey(17, 85, 170, 0)),
+        (8, 0, [1, 5, 200, 255], [200], grey(1, 5, 0, 255)),
+        (16, 0, BITS_16, None, grey(0, 1, 156, 255)),
+        (16, 0, BITS_16, [65_535], grey(0, 1, 156, 0)),
+        (
+            16,
+            0,
+            [65_535, 65_534, 65_500, 40_000],
+            [65_534],
+            grey(255, 0, 255, 156),
+        ),  # all but the last are 255 of 8 bits
+        (8, 2, [(9, 0, 0), (9, 8, 7), (9, 8, 6), (1, 1, 1)], [9, 8, 7], [(9, 0, 0), (0, 0, 0), (9, 8, 6), (1, 1, 1)]),
+        (16, 2, [(v, v, v) for v in BITS_16], None, grey(0, 1, 156, 255)),
+        (16, 2, [(v, v, v) for v in BITS_16], [40_000] * 3, grey(0, 1, 0, 255)),
+        (
+            16,
+            2,
+            [(0xC8C8, 0, 7), (0xC8C8, 0, 8), (200, 0, 7), (1, 1, 1)],
+            [0xC8C8, 0, 7],
+            [(0,) * 3, (200, 0, 0), *grey(0, 0)],
+        ),
+        (16, 2, [(0xC8C8, 0, 0), (200, 0, 0), (1, 1, 1), (0, 0, 0)], [200, 0, 0], [(200, 0, 0), *grey(0, 0, 0)]),
+        (16, 4, [(40_000, 65_535), (40_000, 32_896), (40_000, 0), (65_535, 65_535)], None, grey(156, 78, 0, 255)),
+        (
+            16,
+            6,
+            [(v, v, v, a) for v, a in [(40_000, 65_535), (40_000, 32_896), (9, 9), (65_535, 0)]],
+            None,
+            grey(156, 78, 0, 0),
+        ),
+        (2, 3, [0, 1, 2, 3], None, OF_PALETTE),
+        (4, 3, [0, 1, 2, 3], b"\xff\0", [OF_PALETTE[0], (0, 0, 0), *OF_PALETTE[2:]]),
+        (2, 3, [0, 1, 2, 3], b"\x80\xff\0", [(100, 50, 25), OF_PALETTE[1], (0, 0, 0), OF_PALETTE[3]]),
+        (1, 3, [0, 1, 0, 1], b"\0\x80", [(0, 0, 0), (0, 128, 0)] * 2),
+    ],
+)
+def test_samples_of_any_depth_are_scaled_with_their_transparency(bits, colour_type, samples, transparent, expected):
+    """The transparent colour is compared in the depth of the file."""
+    samples = [sample if isinstance(sample, tuple) else (sample,) for sample in samples]
+    between = [PALETTE] if colour_type == 3 else []
+    if transparent is not None:
+        body = transparent if colour_type == 3 else struct.pack(f">{len(transparent)}H", *transparent)
+        between.append(chunk(b"tRNS", body))
+    result = pixels(cleaned(png_bands(bits, colour_type, samples, *between)))
+    assert np.abs(result - np.repeat(expected, 16, axis=0)).max() <= 1
+
+
+ORIENTATION = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+TOO_LONG = zlib.compress(bytes(2_000_000))
+
+
+@pytest.mark.parametrize("place", ["before the pixels", "after the pixels"])
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        chunk(b"pHYs", bytes(9), checksum=1),
+        chunk(b"tEXt", b"Title\0chair", checksum=1),
+        chunk(b"eXIf", ORIENTATION, checksum=1),
+        chunk(b"eXIf", b"MM\0*\xff\xff\xff\xff"),
+        chunk(b"iCCP", b"profile\0\0" + TOO_LONG),
+        chunk(b"iCCP", b""),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + TOO_LONG),
+        chunk(b"zTXt", b"Comment\0\0" + TOO_LONG),
+        chunk(b"gAMA", b"\0"),
+        chunk(b"acTL", bytes(8)) + chunk(b"fcTL", bytes(26), checksum=1),
+        chunk(b"fdAT", b""),
+        chunk(b"\1\2\3\4", b"no name of a chunk"),
+    ],
+    ids=lambda faulty: faulty[4:8].decode("latin-1"),
+)
+def test_faults_of_metadata_do_not_spoil_a_png(faulty, place):
+    good = content(picture(48, 32), "PNG")
+    cut = 33 if place.startswith("before") else -12
+    assert difference(cleaned(good[:cut] + faulty + good[cut:]), cleaned(good)) == 0
+
+
+@pytest.mark.parametrize("name", [b"IHDR", b"PLTE", b"IDAT"])
+def test_a_wrong_checksum_of_the_picture_is_named(name):
+    photo = bytearray(content(picture(48, 32).convert("P"), "PNG"))
+    end = photo.index(name) + 4 + int.from_bytes(photo[photo.index(name) - 4 : photo.index(name)], "big")
+    photo[end] ^= 1
+    with pytest.raises(PhotoError, match=r"^broken \(wrong checksum\)$"):
+        cleaned(bytes(photo))
+
+
+def test_damaged_pixels_of_a_png_are_not_shown():
+    photo = bytearray(content(picture(48, 32), "PNG"))
+    photo[len(photo) // 2] ^= 0x10  # Pillow alone decodes it to another picture
+    with pytest.raises(PhotoError, match="checksum"):
+        cleaned(bytes(photo))
+
+
+def test_the_reason_tells_a_broken_photo_from_another_format():
+    for photo in (jpeg(48, 32)[:4], content(picture(48, 32), "PNG")[:20], b"GIF89a", b"RIFF\x40\0\0\0WEBPVP8 "):
+        with pytest.raises(PhotoError, match=r"^broken"):
+            cleaned(photo)
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG"])
@@ -222,7 +328,8 @@ def test_any_bytes_are_cleaned_or_set_aside(tmp_path_factory, photos):
     for name in written:
         with Image.open(folder / "out" / name) as image:
             assert (image.size, image.mode, image.format) == ((SIZE, SIZE), "RGB", "JPEG")
-    reasons = {"broken", "empty file", "not a JPEG, PNG, WebP or GIF", "too many pixels"}
+    reasons = {"empty file", "not a JPEG, PNG, WebP or GIF", "too many pixels"}
+    reasons |= {"broken", "broken (wrong checksum)", "broken or unusual header"}
     assert set(results) - {None} <= reasons
 
 
@@ -239,9 +346,33 @@ def test_a_query_photo_has_the_pixels_of_the_clean_file(tmp_path):
         assert not np.array_equal(cleaned(raw.read_bytes()), pixels_of_file), "without compression they differ"
 
 
-def test_a_query_photo_that_cannot_be_read_is_one_sentence(tmp_path):
+@pytest.mark.parametrize(
+    "name, sentence",
+    [
+        ("broken.jpg", r"the photo broken\.jpg cannot be read \(broken\): give a JPEG, PNG, WebP or GIF of at most"),
+        ("empty.jpg", r"the photo empty\.jpg cannot be read \(empty file\): give a JPEG"),
+        ("bomb.jpg", r"the photo bomb\.jpg cannot be read \(too many pixels\): .* at most 120 megapixels"),
+        ("hole.jpg", r"the photo hole\.jpg cannot be read \(too many bytes\): .* and 100 MB"),
+        ("missing.jpg", r"the photo missing\.jpg cannot be opened \(No such file or directory\): give the path"),
+        ("a: b.jpg", r"the photo a: b\.jpg cannot be opened \(No such file or directory\)"),
+        ("photos", r"the photo photos cannot be opened \(a folder\): give the path"),
+        ("", r"the photo \. cannot be opened \(an empty name or the current folder\)"),
+        (
+            "https://example.com/a.jpg",
+            r"the photo https:/example\.com/a\.jpg cannot be opened \(a link, not a file\): give the path",
+        ),
+        ("file:///tmp/a.jpg", r"the photo file:/tmp/a\.jpg cannot be opened \(a link"),
+        ("data:image/png;base64," + "A" * 300, r"the photo data:\S+ cannot be opened \(a link"),
+    ],
+)
+def test_a_query_photo_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch, name, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
     (tmp_path / "broken.jpg").write_bytes(jpeg()[:500])
-    with pytest.raises(UserError, match=r"broken\.jpg cannot be read \(broken\): give a JPEG"):
-        load_query_photo(tmp_path / "broken.jpg", SIZE)
-    with pytest.raises(UserError, match=r"missing\.jpg cannot be opened \(No such file or directory\)"):
-        load_query_photo(tmp_path / "missing.jpg", SIZE)
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "bomb.jpg").write_bytes(png(60_000, 60_000, 8, 2, b""))
+    with open(tmp_path / "hole.jpg", "wb") as file:
+        file.write(jpeg())
+        file.truncate(10**9)  # takes no room
+    with pytest.raises(UserError, match=rf"^{sentence}[^\n]*\.$"):
+        load_query_photo(Path(name), SIZE)

@@ -91,11 +91,11 @@ def test_without_a_good_manifest_all_photos_are_cleaned_again(folder):
     clean(folder)
     expected = clean_photos(folder)
     path = DataFolder(folder).clean_images_manifest(64)
-    for manifest in ("", "{", "[]", '{"version": 1}', '{"version": 0, "photos": {}}', '{"version": 1, "photos": [7]}'):
+    for manifest in ("", "{", "[]", '{"version": 2}', '{"version": 1, "photos": {}}', '{"version": 2, "photos": [7]}'):
         path.write_text(manifest)
         assert read_manifest(path) == {}
     strange = dict(zip(expected, ([], ["x"] * 5, "x", {"a": 1}, [1, 2, 3], ["photo-5.jpg"] * 5), strict=True))
-    path.write_text(json.dumps({"version": 1, "photos": strange}))
+    path.write_text(json.dumps({"version": 2, "photos": strange}))
     for name in expected:
         (path.parent / name).write_bytes(b"no photo")
     assert clean(folder)["cleaned"] == 6

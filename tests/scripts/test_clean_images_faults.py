@@ -70,6 +70,8 @@ def test_faulty_photos_are_set_aside_each_with_its_reason(tmp_path):
             "truncated gif.jpg": content(picture(90, 60), "GIF")[:900],
             "truncated webp.jpg": content(picture(90, 60), "WEBP")[:500],
         },
+        "broken (wrong checksum)": {"damaged png.jpg": png(8, 8, 8, 0, bytes(72)).replace(b"IDAT", b"IDAT\0", 1)},
+        "broken or unusual header": {"very short.jpg": good[:20]},
         "not a JPEG, PNG, WebP or GIF": {
             "text.jpg": b"There was no photo, I am sorry.\n",
             "page.jpg": b"<!DOCTYPE html><title>404</title>",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 import pytest
 from photo_server import photo_server, picture
 from postgres_server import free_port
-from repository import ROOT
+from repository import ROOT, run_script
 
 import download_images
 from download_images import is_file_name, is_photo
@@ -72,6 +73,7 @@ BAD = {
     "loop": "too many redirects",
     "tofile": "link that is not http or https",
     "truncated": "broken off in the middle",
+    "differinglengths": "answer that is not proper HTTP",
     "page": "not a JPEG, PNG, WebP or GIF",
     "empty": "empty answer",
     "zeros": "not a JPEG, PNG, WebP or GIF",
@@ -81,6 +83,7 @@ BAD = {
     "dripping": "too slow",
 }
 GOOD = {"good", "png", "webp", "gif", "recovering", "busy", "moved", "cutonce", "redirectbody", "twolengths"}
+GOOD |= {"listedlengths", "secondhand", "chunked"}
 
 
 def test_every_bad_answer_is_set_aside_and_every_good_one_kept(server, folder):
@@ -146,6 +149,50 @@ def test_a_second_run_asks_only_for_what_is_missing(server, folder, fetch, capsy
     assert fetch()["fetched"] == 0 and capsys.readouterr().out.startswith("nothing to fetch")
     assert server.asked == {f"/good/{i}.jpg": 1 for i in (1, 2, 3)}
     assert photos_in(folder)["image0.JPEG"] == b"the user's own"
+
+
+def test_empty_and_broken_photos_are_fetched_again(server, folder, fetch):
+    """And only by a good answer is a photo replaced."""
+    kinds = {"empty": "good", "cut": "good", "spoilt": "spoilt", "gone": "missing", "restored": "good", "fine": "good"}
+    write_links(folder, {image_id: server.link(f"{kind}/{image_id}") for image_id, kind in kinds.items()})
+    folder.images.mkdir(parents=True)
+    cut = picture()[:-200]
+    files = {"empty.jpg": b"", "cut.JPEG": cut, "spoilt.jpg": cut[:-9], "gone.jpg": cut, "fine.jpg": picture()}
+    files |= {"restored.jpg": cut, "notes.jpg": b"no photo"}
+    for name, content in files.items():
+        (folder.images / name).write_bytes(content)
+    (folder.images / "link.jpg").symlink_to("nothing")
+
+    def clean(size: int = 64) -> None:
+        assert run_script("clean_images.py", "--data-dir", folder.path, "--size", size).returncode == 0
+
+    clean()
+    clean(32)
+    saved = folder.path / "saved.jpg"
+    saved.write_bytes(picture())
+    os.utime(saved, (0, 10**9))
+    shutil.copy2(saved, folder.images / "restored.jpg")  # by the user, with an old time
+    report = fetch()
+    assert (report["fetched"], report["already there"]) == (3, 2) and report["not fetched"] == {"HTTP 404": ["gone"]}
+    files |= {"empty.jpg": picture(), "cut.JPEG": picture(), "spoilt.jpg": cut, "restored.jpg": picture()}
+    assert {path.name: path.read_bytes() for path in folder.images.glob("*.*") if path.exists()} == files
+
+    fetch()
+    assert server.asked == {"/good/empty": 1, "/good/cut": 1, "/spoilt/spoilt": 1, "/missing/gone": 2}
+    clean()
+    assert fetch()["fetched"] == 1 and server.asked["/spoilt/spoilt"] == 2, "once for each report"
+
+
+def test_a_report_on_other_photos_says_nothing_of_these(server, folder, fetch):
+    write_links(folder, {"a": server.link("good/a")})
+    folder.images.mkdir(parents=True)
+    (folder.images / "a.jpg").write_bytes(picture())
+    others = folder.path / "others"
+    others.mkdir()
+    (others / "a.jpg").write_bytes(picture()[:-200])
+    assert run_script("clean_images.py", "--data-dir", folder.path, "--images", others).returncode == 1
+    assert json.loads(folder.report("clean_images_64").read_text())["set_aside"] == {"broken": ["a.jpg"]}
+    assert fetch()["already there"] == 1
 
 
 def test_the_same_id_twice_is_fetched_once(server, folder, fetch):

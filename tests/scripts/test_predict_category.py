@@ -125,6 +125,11 @@ def test_a_branch_by_its_checkpoint_and_any_text(text, command, capsys):
         (["--image", "broken.jpg"], r"the photo .*broken\.jpg cannot be read \(broken\)"),
         (["--image", "note.jpg"], r"the photo .*note\.jpg cannot be read"),
         (["--image", "missing.jpg"], r"the photo .*missing\.jpg cannot be opened"),
+        (
+            ["--image", "https://example.com/hat.jpg"],
+            r"the photo https:/example\.com/hat\.jpg cannot be opened \(a link, not a file\)",
+        ),
+        (["--image", ""], r"the photo \. cannot be opened \(an empty name or the current folder\)"),
         (["--text", " \n"], "the text is empty"),
         (["--text", "hat", "--checkpoint", "photo.jpg"], "damaged or of another kind"),
         (["--text", "hat", "--checkpoint", "none.pt"], "is missing: run train_models.py first"),
