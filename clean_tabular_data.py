@@ -23,7 +23,7 @@ import pandas as pd
 
 from marketplace.command_line import argument_parser, print_report, run
 from marketplace.data_folder import DataFolder, UserError, write_json, write_whole
-from marketplace.gazetteer import RULES, Gazetteer, unknown_county
+from marketplace.gazetteer import RULES, Gazetteer, split_location
 from marketplace.listing_text import (
     POSTED,
     POSTED_OVER_LINES,
@@ -248,7 +248,7 @@ def describe(products: pd.DataFrame, cells: pd.DataFrame, nowhere: pd.DataFrame)
     category_before = _map(functools.cache(clean_line), cells["category"])
     merged = category_before[category_before != products["category"]] + " -> " + products["category"]
     looked_up = pd.concat([products, nowhere])
-    unknown_counties = _map(functools.cache(unknown_county), looked_up["location"])
+    unknown_counties = _map(functools.cache(lambda text: split_location(text).unknown or None), looked_up["location"])
     located = {rule: int((products["place_rule"] == rule).sum()) for rule in RULES}
     return {
         "rows out": len(products),

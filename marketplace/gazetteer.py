@@ -45,9 +45,9 @@ class Location(NamedTuple):
     """What a location says; names are keys (see `place_key`)."""
 
     names: list[str]  # the town, then those after it
-    county: str  # the county, also where it is not understood; empty where there is none
+    county: str  # empty where there is none
     nation: str | None  # that the location names; a country's code for one abroad
-    understood: bool  # the county, or that there is none
+    unknown: str  # the county if it is not understood
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,10 @@ def split_location(location: str) -> Location:
     for name in reversed(names[1:] or names):
         centre, its_nation = regions().get(name, (None, None))
         if centre or (name not in regions() and towns_named(name)):
-            return Location(names, name, nation, True)
+            return Location(names, name, nation, "")
         nation = nation or its_nation
-        if name not in regions():
-            unknown = unknown or name
-    return Location(names, unknown, nation, not unknown)
+        unknown = unknown or (name if name not in regions() else "")
+    return Location(names, unknown, nation, unknown)
 
 
 @functools.cache
@@ -139,12 +138,6 @@ def towns_named(key: str) -> list[Town]:
     return towns_by_name().get(key, [])
 
 
-def unknown_county(text: str) -> str | None:
-    """The county of a location where it is not understood, as a key."""
-    location = split_location(text)
-    return None if location.understood else location.county
-
-
 def towns_meant(name: str, location: Location) -> list[Town]:
     """The towns of a name in `location` that lie in its nation, the likeliest first."""
     towns, county_nations = towns_named(name), {nation for *_, nation in towns_named(location.county)}
@@ -152,7 +145,7 @@ def towns_meant(name: str, location: Location) -> list[Town]:
     if nation is None and len(county_nations) == 1:
         (nation,) = county_nations
     if nation is None:
-        return towns if location.understood or len({nation for *_, nation in towns}) == 1 else []
+        return [] if location.unknown and len({nation for *_, nation in towns}) > 1 else towns
     return [town for town in towns if town[2] == nation]
 
 

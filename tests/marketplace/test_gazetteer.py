@@ -67,6 +67,7 @@ def test_distance_by_hand():
         ("Whitburn, Scotland", 55.87, -3.68),
         ("Whitburn, England, Great Britain", 54.95, -1.37),
         ("Leeds, GB", 53.80, -1.55),
+        ("Leeds, Gt. Britain", 53.80, -1.55),
         ("Wales, South Yorkshire", 53.34, -1.28),
         # more than two names
         ("Ashford, Surrey, United Kingdom", 51.43, -0.46),
@@ -170,10 +171,10 @@ def test_each_county_has_the_nation_of_the_towns_around_it():
 
 
 def test_locations_are_split_at_the_commas():
-    poole = (["poole", "dorset"], "dorset", None, True)
+    poole = (["poole", "dorset"], "dorset", None, "")
     assert split_location("Poole, Dorset") == split_location(" Poole ,, DORSET, ") == poole
-    assert split_location("Leeds") == (["leeds"], "leeds", None, True)
-    assert split_location("Leeds, England, UK") == (["leeds", "england", "united kingdom"], "", "ENG", True)
-    assert split_location("Leeds, W. Yorks, LS1") == (["leeds", "west yorkshire", "ls1"], "west yorkshire", None, True)
-    assert split_location("Leeds, Nowhere, UK") == (["leeds", "nowhere", "united kingdom"], "nowhere", None, False)
-    assert split_location("") == ([], "", None, True)
+    assert split_location("Leeds") == (["leeds"], "leeds", None, "")
+    assert split_location("Leeds, England, UK") == (["leeds", "england", "united kingdom"], "", "ENG", "")
+    assert split_location("Leeds, W. Yorks, LS1") == (["leeds", "west yorkshire", "ls1"], "west yorkshire", None, "")
+    assert split_location("Leeds, Nowhere, UK") == (["leeds", "nowhere", "united kingdom"], "nowhere", None, "nowhere")
+    assert split_location("") == ([], "", None, "")
