@@ -12,7 +12,9 @@ import argparse
 import functools
 import math
 import os
+import re
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,15 @@ import pandas as pd
 
 from marketplace.command_line import argument_parser, print_report, run
 from marketplace.data_folder import DataFolder, UserError, write_json, write_whole
-from marketplace.gazetteer import RULES, Gazetteer
+from marketplace.gazetteer import RULES, Gazetteer, split_location
 from marketplace.listing_text import (
+    POSTED,
+    POSTED_OVER_LINES,
     clean_description,
     clean_line,
     clean_product_name,
+    clean_text,
+    compared_text,
     is_null,
     normalised_text,
     parse_price,
@@ -37,6 +43,7 @@ NEEDED_COLUMNS = ("id", "product_name", "category", "product_description", "pric
 TEXT_COLUMNS = ("product_name", "product_description", "category", "location")
 SAME_LISTING = ["product_name", "product_description", "location"]
 FAR_FROM_COUNTY_KM = 100
+PATH_SEPARATOR = re.compile(r" [/／] | ?(?:[>＞»›]|&gt;)+ ?")  # no slash without spaces: `Ham/Amateur Radios`
 Step = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -52,6 +59,11 @@ def cell_text(cell: Any) -> str | None:
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)  # a column of whole numbers with a gap is read as floats
     return _or_none(str(cell).strip())
+
+
+def price_text(cell: Any) -> str | None:
+    """`cell_text`, but a number gets six decimals: three could be thousands (see `parse_price`)."""
+    return cell_text(f"{cell:f}" if isinstance(cell, float) else cell)
 
 
 def _or_none(text: str) -> str | None:
@@ -70,7 +82,7 @@ def drop_unneeded_columns(products: pd.DataFrame) -> pd.DataFrame:
 
 def cells_to_text(products: pd.DataFrame) -> pd.DataFrame:
     """Every cell as text or None; ids without unreadable characters."""
-    cells = {name: _map(cell_text, products[name]) for name in products.columns}
+    cells = {name: _map(price_text if name == "price" else cell_text, products[name]) for name in products.columns}
     return pd.DataFrame(cells | {"id": _clean_column(clean_line, cells["id"])}, index=products.index)
 
 
@@ -110,15 +122,42 @@ def drop_prices_outside(min_price: float, max_price: float) -> Step:
     return lambda products: products[products["price"].between(min_price, max_price)]
 
 
+def merge_categories(products: pd.DataFrame) -> pd.DataFrame:
+    """One spelling for each category: its parts, each in the spelling that most rows have, joined by ` / `.
+
+    Parts are the same whatever their capitals (see `compared_text`); `a/b` is `a / b` only where that occurs, too.
+    """
+    rows_of = Counter(products["category"])
+    parts_of = {path: [part.strip() for part in PATH_SEPARATOR.split(f" {path} ")] for path in sorted(rows_of)}
+    key_of = functools.cache(lambda part: re.sub(r"\s*/\s*", "/", compared_text(part).casefold()))
+    longest = {key_of("/".join(parts)): parts for parts in sorted(parts_of.values(), key=len)}
+    spellings: dict[str, Counter[str]] = defaultdict(Counter)
+    for path, parts in parts_of.items():
+        parts_of[path] = max(parts, longest[key_of("/".join(parts))], key=len)  # its own where they are equally long
+        for part in parts_of[path]:
+            spellings[key_of(part)][part] += rows_of[path]
+    names = {
+        key: max(rows, key=lambda part: (rows[part], part == compared_text(part), part))
+        for key, rows in spellings.items()
+    }
+    merged = {path: clean_line(" / ".join(names[key_of(part)] for part in parts)) for path, parts in parts_of.items()}
+    return products.assign(category=_map(merged.get, products["category"]))
+
+
 def add_main_category(products: pd.DataFrame) -> pd.DataFrame:
     """Add `main_category`, the first part of the category's path `Home & Garden / Mirrors`; None where it is empty."""
     first_part = _clean_column(lambda path: f" {path} ".split(" / ")[0].strip(), products["category"])
     return products.assign(main_category=first_part)
 
 
+def same_listing(products: pd.DataFrame) -> pd.DataFrame:
+    """Name, description and location in the form in which they are compared."""
+    return pd.DataFrame({name: _map(compared_text, products[name]) for name in SAME_LISTING})
+
+
 def drop_duplicates(products: pd.DataFrame) -> pd.DataFrame:
     """Of listings with the same name, description and location only the first."""
-    return products.drop_duplicates(SAME_LISTING)
+    return products[~same_listing(products).duplicated()]
 
 
 def add_place(products: pd.DataFrame) -> pd.DataFrame:
@@ -149,6 +188,7 @@ def add_split(products: pd.DataFrame) -> pd.DataFrame:
 
 def kept_ids_of_duplicates(dropped: pd.DataFrame, products: pd.DataFrame) -> dict[str, str]:
     """`{dropped id: kept id}` of the dropped duplicates whose first listing is among the clean `products`."""
+    dropped, products = (same_listing(table).assign(id=table["id"]) for table in (dropped, products))
     pairs = dropped.merge(products, on=SAME_LISTING)
     return dict(zip(pairs["id_x"], pairs["id_y"], strict=True))
 
@@ -169,6 +209,7 @@ def clean_products(
         ("", price_to_float),
         ("price is no amount in pounds", drop_nulls("price")),
         (f"price outside £{min_price:g} to £{max_price:g}", drop_prices_outside(min_price, max_price)),
+        ("", merge_categories),
         ("", add_main_category),
         ("no main category", drop_nulls("main_category")),
         ("duplicate", drop_duplicates),
@@ -186,26 +227,39 @@ def clean_products(
     report = {
         "rows in": len(raw),
         "set aside": {reason: list(rows["id"].fillna("")) for reason, rows in set_aside.items()},
-        **describe(products, cells),
+        **describe(products, cells, set_aside.get("place unknown", products[:0])),
     }
     duplicates = kept_ids_of_duplicates(set_aside["duplicate"], products) if "duplicate" in set_aside else {}
     return products[list(CLEAN_COLUMNS)].reset_index(drop=True), duplicates, report
 
 
-def describe(products: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Any]:
-    """The report on the clean `products`; `cells` are the texts before cleaning, with the same index."""
+def describe(products: pd.DataFrame, cells: pd.DataFrame, nowhere: pd.DataFrame) -> dict[str, Any]:
+    """The report on the clean `products`; `cells` are the texts before cleaning, with the same index.
+
+    `nowhere` are the rows that were set aside because their place is unknown.
+    """
+    cells = cells.loc[products.index]
     posted_before, posted = (
-        table.loc[products.index, "product_description"].str.contains("Posted by", regex=False).astype(bool)
-        for table in (cells, products)
+        table["product_description"].str.contains(POSTED).astype(bool) for table in (cells, products)
     )
+    broken = _map(
+        lambda text: bool(POSTED_OVER_LINES.search(clean_text(text))), cells["product_description"][posted_before]
+    )
+    category_before = _map(functools.cache(clean_line), cells["category"])
+    merged = category_before[category_before != products["category"]] + " -> " + products["category"]
+    looked_up = pd.concat([products, nowhere])
+    unknown_counties = _map(functools.cache(lambda text: split_location(text).unknown or None), looked_up["location"])
     located = {rule: int((products["place_rule"] == rule).sum()) for rule in RULES}
     return {
         "rows out": len(products),
         "banners removed": int((posted_before & ~posted).sum()),
         "descriptions that still say Posted by": list(products.loc[posted, "id"]),
+        "banners over several lines": list(products.loc[broken.index[broken.astype(bool)], "id"]),
         "located by": located,
         "share located by": {rule: round(count / max(1, len(products)), 4) for rule, count in located.items()},
         "town far from its county": list(products.loc[products["county_km"] > FAR_FROM_COUNTY_KM, "id"]),
+        "county not understood": looked_up["id"].groupby(unknown_counties).agg(sorted).to_dict(),
+        "category spellings merged": {change: int(rows) for change, rows in merged.value_counts().sort_index().items()},
         "split": {name: int((products["split"] == name).sum()) for name in ("train", "validation", "test")},
         "main category": {name: int(count) for name, count in products.groupby("main_category").size().items()},
     }

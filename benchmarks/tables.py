@@ -27,7 +27,7 @@ from download_products_table import download_table
 from marketplace.command_line import positive_int
 from marketplace.data_folder import ROOT, DataFolder
 from marketplace.database_source import find_source, make_engine
-from marketplace.gazetteer import place_key, split_location, towns_by_name
+from marketplace.gazetteer import split_location, towns_by_name
 from marketplace.listing_text import (
     clean_description,
     clean_product_name,
@@ -62,10 +62,9 @@ def clean(folder: DataFolder) -> int:
 def straightforward_clean(folder: DataFolder) -> int:
     """The same steps row by row, with a search for each row's town through the list of towns."""
     table = pd.read_json(folder.products_table, orient="records", dtype=False)
-    towns = [(key, points[0]) for key, points in towns_by_name().items()]
+    towns = [(key, points[0][:2]) for key, points in towns_by_name().items()]
 
-    def find(name: str) -> tuple[float, float] | None:
-        key = place_key(name)
+    def find(key: str) -> tuple[float, float] | None:
         return next((point for other, point in towns if other == key), None)
 
     rows, seen = [], set()
@@ -77,8 +76,8 @@ def straightforward_clean(folder: DataFolder) -> int:
         if price is None or not 0.1 <= price <= 10_000 or (name, description, row["location"]) in seen:
             continue
         seen.add((name, description, row["location"]))
-        town, county = split_location(row["location"])
-        latitude, longitude = find(town) or find(county) or (math.nan, math.nan)
+        names, county, *_ = split_location(row["location"])
+        latitude, longitude = find(names[0]) or find(county) or (math.nan, math.nan)
         rows.append(
             {
                 "id": row["id"],

@@ -86,7 +86,7 @@ def remove_old_partial_files(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, whole or not at all; file names that are not valid text are escaped."""
+    """Write `value` as JSON, whole or not at all; lone surrogates, as in file names that are no UTF-8, are escaped."""
     content = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with write_whole(path) as partial:
         partial.write_text(content, encoding="utf-8", errors="backslashreplace")

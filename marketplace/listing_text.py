@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import html
 import math
 import re
 import unicodedata
@@ -26,7 +27,8 @@ ASCII_WORDS = bytes(ord(chr(code).lower()) if chr(code).isalnum() else 32 for co
 PAGE_TITLE = re.compile(r"(?: ?\| ?in\b[^|]*)? ?\| ?Gumtree$", re.IGNORECASE)
 
 PRICE = re.compile(
-    r"(?:£|GBP)? ?([+-]?) ?(?:£|GBP)? ?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+|(?=\.[0-9]))(\.[0-9]*)? ?(?:£|GBP)?",
+    r"(?:£|GBP)? ?([+-]?) ?(?:£|GBP)? ?(?![1-9][0-9]{0,2}\.[0-9]{3}(?![0-9]))"  # 1.250 may be 1250 or 1.25
+    r"([1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+|(?=\.[0-9]))(\.[0-9]*)? ?(?:£|GBP)?",
     re.IGNORECASE,
 )
 
@@ -49,8 +51,22 @@ CARRIER = (
 )
 # A town or a category: capitalised words and the small words between them (Stoke-on-Trent; Men's Shoes & Boots).
 NAME = (
-    r"[A-Z](?:[\w'’(),&/-]|\.(?!(?<!\bSt\.)(?:[\s.]|\Z))"
-    r"| (?=(?:& )?(?:[A-Z0-9(]|[ei][A-Z])|(?:and|by|cum|de|for|in|la|le|of|on|the|to|under|upon|with|y)\b)){0,120}"
+    r"[A-Z](?:&#?\w{1,8};|[\w'’(),&/-]|\.(?!(?<!\bSt\.)(?:[\s.]|\Z))"
+    r"| (?=(?:&(?:amp;)?\s+)?(?:[A-Z0-9(]|[ei][A-Z])"
+    r"|(?:and|by|cum|de|for|in|la|le|of|on|the|to|under|upon|with|y)\b)){0,120}"
+)
+# A banner broken over lines: to its date, else to the town, else to the category. A break may stand between any two
+# words of a name before the date, a further `in Town` or a full stop; else only after a comma or `and`, or beside `&`.
+LINES_OF_NAME = NAME.replace("| (?=", r"|\s+(?=").replace("120", "200")
+LAST_NAME = rf"{NAME}(?:(?:(?<=[,&])|(?<=&amp;)|(?<= and)|(?=\s+&(?:amp;)?\s+[A-Z]))\s+(?:&(?:amp;)?\s+)?{NAME})*"
+POSTED = re.compile(r"Posted\s+by\b")
+POSTED_OVER_LINES = re.compile(r"Posted\s+by\b[^.!?]*\n|Posted\n+by\b")
+BROKEN_BANNER = re.compile(
+    rf"Posted\s+by\s+(?:a\s+seller|(?!{CARRIER})\S(?:{INSIDE}|(?<=[.&])\n+|\n+(?=&)){{0,60}}?)(?:"
+    rf"(?:\s+in\s+{LINES_OF_NAME}?)?[.,]?(?:\s+[-–—|])?\s*"
+    + DATE.replace(" ", r"\s+")
+    + rf"|\s+in\s+{LINES_OF_NAME}?\s+in\s+{LAST_NAME}|\s+in\s+{LINES_OF_NAME}?(?=\.\s|\.\Z)"
+    rf"|\s+in\s+{LAST_NAME}|(?<=seller))"
 )
 BANNERS = (
     # with a date
@@ -101,18 +117,26 @@ def clean_product_name(name: str) -> str:
 def clean_description(description: str) -> str:
     """The seller's own text, cleaned, without the site's banner, which names the category.
 
-    The banner is `Posted by SELLER in CATEGORY in TOWN. DATE`. Category, town or date may be missing, and the date has
-    several forms. The seller's text before and after it is kept, also a sentence such as `Posted by Royal Mail`.
+    The banner is `Posted by SELLER in CATEGORY in TOWN. DATE`. Category, town or date may be missing, the date has
+    several forms, and lines may break in it. The seller's text before and after it is kept, also a sentence such as
+    `Posted by Royal Mail`.
     """
     text = clean_text(description)
-    while "Posted by" in text:
-        shorter = text
+    while POSTED.search(text):
+        shorter = joined = BROKEN_BANNER.sub(lambda banner: " ".join(banner[0].split()), text)
         for banner in BANNERS:
             shorter = banner.sub("", shorter)
-        if shorter == text:
+        if shorter == joined:
             break
         text = clean_text(shorter)
     return text
+
+
+def compared_text(text: str) -> str:
+    """A text in the form in which two are compared: NFKC, HTML entities resolved."""
+    while "&" in text and (resolved := html.unescape(text)) != text:
+        text = resolved
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
 
 
 def normalised_text(text: str) -> str:
@@ -132,8 +156,11 @@ def parse_price(price: str | float) -> float | None:
     """A price in pounds, or None where it is no amount in pounds.
 
     Amounts are `£1,250.00`, `1250`, ` £5 `, `GBP 20`, `20 GBP`, `£.50`, `-3` and numbers; `FREE` is 0. No amounts are
-    `inf`, `POA`, `€5`, `£5 each`, and numbers with commas that do not separate thousands (`1,25`).
+    `inf`, `POA`, `€5`, `£5 each`, numbers with commas that do not separate thousands (`1,25`), `1.250`, which may be
+    1250, and digits that are raised or in a circle (`5²`).
     """
+    if any(c.isdigit() and not c.isdecimal() for c in str(price)):
+        return None
     text = clean_line(unicodedata.normalize("NFKC", str(price)))
     if text.casefold() == "free":
         return 0.0

@@ -192,6 +192,14 @@ def test_a_file_that_is_no_table_gets_one_sentence(tmp_path, text):
         read_table(tmp_path / "table.json", "a script")
 
 
+def test_lone_surrogates_come_back_from_tables_and_reports(tmp_path):
+    records = [{"id": "p\ud83d", "text": "caf\udce9.jpg £", "price": 0.1}, {"id": "é", "text": None, "price": None}]
+    write_table(tmp_path / "table.json", pd.DataFrame(records))
+    write_json(tmp_path / "report.json", records)
+    for name in ("table.json", "report.json"):
+        assert read_json(tmp_path / name, "a script") == records
+
+
 def test_a_large_table_is_written_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr("marketplace.tables.ROWS_AT_ONCE", 2)
     for rows in range(6):

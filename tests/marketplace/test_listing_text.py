@@ -63,6 +63,22 @@ def test_the_banner_goes_and_the_sellers_text_stays(banner):
             assert clean_description(before + banner + after) == clean_text(before + after)
 
 
+@pytest.mark.parametrize("breaks", ["\n", "\r\n\r\n", "\u2028"])
+@pytest.mark.parametrize("banner", [banner for banner in BANNERS if not re.search("St|upon|hull", banner)])
+def test_a_banner_broken_over_lines_goes_wherever_the_breaks_are(banner, breaks):
+    blanks = [match.start() for match in re.finditer(" ", banner)]
+    for broken in [[blank] for blank in blanks] + [blanks, [blank for blank in blanks if banner[blank:][:4] == " in "]]:
+        text = "".join(breaks if place in broken else c for place, c in enumerate(banner))
+        for before in ("", "A chair. ", "A chair\n"):
+            for after in ("", " can deliver", "\n\nCollect in Leeds."):
+                assert clean_description(before + text + after) == clean_text(before + after)
+
+
+def test_a_banner_with_html_entities_goes():
+    assert clean_description("A lamp. Posted by a seller in Home &amp; Garden.") == "A lamp."
+    assert clean_description("A lamp. Posted by Jo in Home &amp;\nGarden\nin Hull. Cash") == "A lamp. Cash"
+
+
 def test_a_banner_after_text_without_a_stop_goes():
     assert clean_description("a lamp Posted by Jo in Games, Other in Hull. 1 May 2021") == "a lamp"
     assert clean_description("a lampPosted by a seller in Games in Hull. 1 May 2021") == "a lamp"
@@ -81,6 +97,9 @@ def test_a_banner_after_text_without_a_stop_goes():
         "Games in Hull. 25 February 2022",
         "I had it Posted by Jo in London on 3 May 2021.",
         "I had it Posted by Amazon in May and used it in Kent only.",
+        "It can be\nPosted by me\nin a tube.\nIn Hull\nin May",
+        "Posted by Royal Mail\nin Great Britain.\nA good lamp.",
+        "Happy to get it Posted\nby Friday.\n\nBought on 25 February 2022.",
     ],
 )
 def test_the_sellers_own_words_on_posting_stay(text):
@@ -130,6 +149,14 @@ def test_the_page_title_goes_from_the_name(name, clean):
         ("-£3", -3.0),
         (12, 12.0),
         (12.5, 12.5),
+        # a point before three digits: only where no thousands can be meant
+        ("£1,250", 1250.0),
+        ("£1,250.500", 1250.5),
+        ("1.2500", 1.25),
+        ("0.125", 0.125),
+        ("1250.125", 1250.125),
+        *((text, None) for text in ("£1.250", "12.345", "-1.250", "999.000 GBP", "１．２５０", "1.250.000")),
+        *((text, None) for text in ("1.250,00", "0,250", "1 250", "£1'250", "£10⁹⁹", "5²", "②", "١٢٥٠")),
         *(
             (text, None)
             for text in ("inf", "nan", "", "£", ".", "POA", "€5", "£5 each", "1,25", "12,50,000", "1e3", "5p")

@@ -188,10 +188,80 @@ def test_places_are_told_by_rule_and_never_swapped():
 
 
 def test_a_town_of_the_name_far_from_the_county_is_reported():
-    towns = ["Truro", "Aberdeen", "Penzance"]
+    towns = ["Truro", "Gateshead", "Penzance"]
     rows = [listing(number, location=f"{town}, Cornwall") for number, town in enumerate(towns)]
     report = clean_products(table(*rows))[2]
     assert report["town far from its county"] == ["001"]
+
+
+def test_a_county_that_is_not_understood_is_reported():
+    locations = [
+        "Poole, Dorset, UK",
+        "Whitburn, Tyne & Waer",
+        "Hull, Nowhere",
+        "Whitburn, Tyne & Wear",
+        "Leeds, Tyne & Waer",
+    ]
+    rows = [listing(number, location=location) for number, location in enumerate(locations)]
+    products, _, report = clean_products(table(*rows))
+    assert report["county not understood"] == {"nowhere": ["002"], "tyne and waer": ["001", "004"]}
+    assert products.set_index("id").loc["003", "longitude"] > -1.5, "not in West Lothian"
+
+
+def test_prices_that_are_numbers_have_one_reading():
+    rows = [listing(number, price=price) for number, price in enumerate([12.345, 1250.0, 5, "12.345"])]
+    products, _, report = clean_products(table(*rows))
+    assert list(products["price"]) == [12.345, 1250.0, 5.0]
+    assert report["set aside"] == {"price is no amount in pounds": ["003"]}
+
+
+def test_spellings_of_a_category_are_one_category():
+    main, leaf = "Home & Garden / Lamps", "Hobbies / Ham/Amateur Radios"
+    spellings = [
+        *(main, main, "Home &amp; Garden / Lamps", "Home & Garden > lamps", "HOME & GARDEN/Lamps", "home & garden"),
+        *("Home &amp; Garden &gt; Mirrors", "Ｈome & Garden » Mirrors", leaf, leaf, "hobbies/ham/amateur radios"),
+        *("Café / Tea", "Cafe\u0301 / Tea", "Music/Films"),
+    ]
+    rows = [listing(number, category=category) for number, category in enumerate(spellings)]
+    products, _, report = clean_products(table(*rows))
+    assert list(products["category"]) == [
+        *[main] * 5, "Home & Garden", *["Home & Garden / Mirrors"] * 2, *[leaf] * 3, *["Café / Tea"] * 2, "Music/Films"
+    ]  # fmt: skip
+    assert set(products["main_category"]) == {"Home & Garden", "Hobbies", "Café", "Music/Films"}
+    merged = report["category spellings merged"]
+    assert len(merged) == 8 and merged["HOME & GARDEN/Lamps -> Home & Garden / Lamps"] == 1
+    assert report["main category"] == {"Café": 2, "Hobbies": 3, "Home & Garden": 8, "Music/Films": 1}
+    again = clean_products(table(*rows[::-1]))[0]
+    assert list(again["category"]) == list(products["category"])
+
+
+def test_the_spelling_of_most_rows_names_the_category():
+    rows = [listing(number, category="Home &amp; Garden" if number else "Home & Garden") for number in range(3)]
+    assert set(clean_products(table(*rows))[0]["main_category"]) == {"Home &amp; Garden"}
+
+
+def test_a_copy_in_another_unicode_form_or_with_entities_is_dropped():
+    texts_of_copy = [
+        "Café & bar £5",
+        "Cafe\u0301 & bar £5",
+        "Café &amp; bar &pound;5",
+        "Ｃafé &amp;amp; bar £5",
+        "Cafe & bar £5",
+    ]
+    rows = [listing(number, product_name=text, product_description=text) for number, text in enumerate(texts_of_copy)]
+    products, duplicates, report = clean_products(table(*rows))
+    assert list(products["id"]) == ["000", "004"] and report["set aside"] == {"duplicate": ["001", "002", "003"]}
+    assert duplicates == dict.fromkeys(["001", "002", "003"], "000")
+    assert list(products["product_name"]) == [texts_of_copy[0], texts_of_copy[4]]
+
+
+def test_a_banner_over_lines_is_removed_and_reported():
+    broken = "Nice.\nPosted by a seller\nin Home & Garden\nin Reading, Berkshire. 1 May 2021"
+    rows = [listing(1, product_description=broken), listing(2, product_description="Nice. Posted\nby Friday")]
+    products, _, report = clean_products(table(*rows, listing(3)))
+    assert list(products["product_description"][:2]) == ["Nice.", "Nice. Posted\nby Friday"]
+    assert report["banners removed"] == 1 and report["banners over several lines"] == ["001", "002"]
+    assert report["descriptions that still say Posted by"] == ["002"]
 
 
 def test_categories_are_coded_in_sorted_order_also_one_never_seen():
@@ -231,6 +301,7 @@ def test_steps_are_idempotent():
         script.clean_texts,
         script.price_to_float,
         script.drop_prices_outside(0.1, 10_000),
+        script.merge_categories,
         script.add_main_category,
         script.drop_duplicates,
         script.add_main_category_code,
@@ -274,6 +345,20 @@ def test_files_report_and_output(folder):
     photos = report["photos"]
     assert photos["photos without clean listing"] == ["p030", "stranger"]
     assert len(photos["clean listings without photo"]) == 26 and "003" not in photos["clean listings without photo"]
+
+
+def test_names_and_ids_that_are_no_text_are_reported(folder):
+    (folder.images / "caf\udce9.jpg").touch()  # bytes that are no UTF-8
+    images = [*read_json(folder.images_table, ""), {"id": "half \ud83d", "product_id": "1\ud83d"}]
+    write_json(folder.images_table, images)
+    products = read_json(folder.products_table, "")
+    products[0] |= {"category": "Lamps \ud83d", "product_description": "half \ud83d", "location": "Poole\udce9, Dorset"}
+    write_json(folder.products_table, products)
+    result = run_script("clean_tabular_data.py", "--data-dir", folder.path)
+    assert (result.returncode, result.stderr) == (0, "")
+    photos = read_json(folder.report("clean_tabular"), "")["photos"]["photos without clean listing"]
+    assert photos == ["caf\udce9", "half \ud83d", "p030", "stranger"]
+    assert "Lamps" in read_json(folder.main_categories, "")
 
 
 def test_without_images_table_photos_are_not_counted(folder):

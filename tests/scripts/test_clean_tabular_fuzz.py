@@ -29,18 +29,30 @@ ROWS = st.fixed_dictionaries(
     {
         "id": cell("1", "2", "3", "4", "05", "5"),
         "product_name": cell("A lamp", "A lamp | in Poole, Dorset | Gumtree", "Oak table", "Tischlein 😀"),
-        "category": cell("Home & Garden / Lamps", "Appliances", "Appliances / Ovens", "Novelties / A / B"),
+        "category": cell(
+            *("Home & Garden / Lamps", "Appliances", "Appliances / Ovens", "Novelties / A / B"),
+            *("Home &amp; Garden > lamps", "HOME & GARDEN/Lamps", "Novelties / A/B", "> / &gt;", "Appliances / / "),
+        ),
         "product_description": cell(
             "It shines.",
             "it SHINES!",
             "It shines. Posted by a seller in Lamps in Poole. 25 February 2022",
             "Posted by a seller in Home & Garden, Lamps in Poole. February 25, 2022 cash only",
             "Posted by Jo in Poole.",
+            "It shines.\nPosted by a seller\nin Home & Garden\nin Reading,\nBerkshire. Cash",
             "Old oak\r\u2028 & more",
         ),
-        "price": cell("£1,250.00", "1250", " £5 ", "GBP 20", "FREE", "-3", "inf", "£0.00", "£10,000.00", "1,25"),
+        "price": cell(
+            "£1,250.00", "1250", " £5 ", "GBP 20", "FREE", "-3", "inf", "£0.00", "£10,000.00", "1,25", "£1.250"
+        ),
         "location": cell(
-            "Poole, Dorset", "Ashford, Kent", "Ashford, Surrey", "Nosuchtown, Bristol", "Nosuchtown, Kent", "Leeds"
+            *("Whitburn, Tyne & Wear", "Newport, Wales", "Newport, Walse, UK", "Ashford, Surrey, United Kingdom"),
+            "Poole, Dorset",
+            "Ashford, Kent",
+            "Ashford, Surrey",
+            "Nosuchtown, Bristol",
+            "Nosuchtown, Kent",
+            "Leeds",
         ),
     },
     optional={
