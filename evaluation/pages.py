@@ -59,7 +59,8 @@ def collect(data_dir: Path, source: str, published: Path = PUBLISHED) -> None:
     dataset, command = SOURCES[source]
     found = [aggregates(results) for results in read_results(data_dir)]
     report = read_json(DataFolder(data_dir).report("clean_tabular"), "clean_tabular_data.py")
-    for results in (*found, {"name": "clean_tabular", **figures(report)}):
+    cleaning = {step: report[step] for step in CLEANING_STEPS if step in report}
+    for results in (*found, {"name": "clean_tabular", **figures(cleaning)}):
         about = {"name": results["name"], "dataset": dataset, "command": command}
         write_json(published / source / f"{results['name']}.json", about | results)
 
