@@ -4,6 +4,7 @@ The notebook and `train_models.py` both train through these functions.
 """
 
 import functools
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ class TrainedModel:
     model: nn.Module
     history: list[dict[str, float]]  # the learning curves, as `Trainer.fit` returns them
     weights: str  # the text encoder; for an ImageModel "imagenet", "none" or the file of the initial weights
+    weights_hash: str | None = None  # of their content; None for random initialisation
 
     @property
     def seconds(self) -> float:
@@ -97,8 +99,15 @@ def train_text_model(
         texts, texts.embeddings, products, recipe, (augment, Tensor.float), options.device, teacher
     )
     trainer = Trainer(LeafCategories(model, main_of_leaf), train, validation, recipe, options)
-    configuration = {"encoder": encoder, "teacher": teacher is not None, "train_examples": len(train.rows)}
-    return TrainedModel(model, trainer.fit("text", categories, configuration), encoder)
+    columns = products.filter(items=["text", "category", "main_category_code", "split"]).to_numpy().tolist()
+    configuration = {
+        "encoder": encoder,
+        "encoder_weights": texts.encoder_weights,
+        "teacher": teacher is not None,
+        "train_examples": len(train.rows),
+        "data": _hash(repr(columns), texts.product_rows),
+    }
+    return TrainedModel(model, trainer.fit("text", categories, configuration), encoder, texts.encoder_weights)
 
 
 def train_image_model(
@@ -120,7 +129,7 @@ def train_image_model(
     torch.manual_seed(options.seed)
     model = ImageModel(len(categories))
     # in the first process alone, since "auto" can differ between them; the others get its weights from the trainer
-    weights = from_first_process(lambda: load_image_weights(model, image_weights))
+    weights, weights_hash = from_first_process(lambda: _initial_weights(model, image_weights))
     if weights == "none":
         model.start_from_scratch()
     train, validation, main_of_leaf = _batches_of_splits(
@@ -129,12 +138,30 @@ def train_image_model(
     learner = LeafCategories(model, main_of_leaf)
     groups = None if weights == "none" else image_parameter_groups(learner, recipe)
     trainer = Trainer(learner, train, validation, recipe, options, groups)
+    columns = products[["category", "main_category_code", "split"]].to_numpy().tolist()
     configuration = {
         "image_size": photos.pixels.shape[1],
         "image_weights": weights,
+        "image_weights_hash": weights_hash,
         "train_examples": len(train.rows),
+        "data": _hash(repr(columns), photos.product_rows, photos.pixels),
     }
-    return TrainedModel(model, trainer.fit("image", categories, configuration), weights)
+    return TrainedModel(model, trainer.fit("image", categories, configuration), weights, weights_hash)
+
+
+def _initial_weights(model: ImageModel, image_weights: str | Path) -> tuple[str, str | None]:
+    """Load pretrained weights; their name, and the hash of what was loaded: another file may have the same name."""
+    name = load_image_weights(model, image_weights)
+    body = [tensor.numpy() for key, tensor in model.resnet.state_dict().items() if not key.startswith("fc.")]
+    return name, None if name == "none" else _hash(*body)
+
+
+def _hash(*parts: str | np.ndarray) -> str:
+    """sha256 of texts and of the numbers of arrays."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part.tobytes())
+    return digest.hexdigest()
 
 
 @dataclass
@@ -181,8 +208,10 @@ def train_combined_model(
         configuration = {
             "seed": options.seed,
             "encoder": text.weights,
+            "encoder_weights": texts.encoder_weights,
             "image_size": photos.pixels.shape[1],
             "image_weights": image.weights,
+            "image_weights_hash": image.weights_hash,
             "l2": fusion.l2,
             "temperature": temperature,
         }
