@@ -151,7 +151,8 @@ def network_rows(model: str, logits: np.ndarray, products: pd.DataFrame, seconds
     predictions = np.where(np.isnan(logits), mean, logits).argmax(axis=1)
     rows = result_rows(model, products, predictions, seconds, seed=seed)
     if not rows:
-        print(f"{model} is not evaluated: a split has no listing.")
+        empty = ", ".join(split for split in SPLITS if not len(rows_of_split(products, split)))
+        print(f"{model} is not evaluated: no listing is in {empty}.")
     return rows
 
 

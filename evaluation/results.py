@@ -26,7 +26,30 @@ from marketplace.dataset import SPLITS, rows_of_split
 ORDER = {"tabular_linear_regression": 0, "image_classification": 1, "neural_networks": 2, "product_ranking": 3}
 HEADS = {"macro_f1": "macro-F1", "test_precision": "precision", "test_mrr": "MRR"}
 COLUMNS = ("task", "model", "metric", "validation", "test", *HEADS, "baseline", "seconds")
+LISTINGS = 30  # of so many, a split is hardly ever empty: 0.85**30 is below 1%
 NOTE = "In brackets: 95% bootstrap intervals. Macro-F1, precision and MRR are of test, too."
+
+
+def check_splits(
+    products: pd.DataFrame,
+    photo_rows: np.ndarray | None = None,
+    splits: Sequence[str] = SPLITS,
+    *,
+    least: int = 1,
+    categories: int = 2,
+) -> None:
+    """Raises UserError when one of `splits` has fewer than `least` listings (train: twice as many), or photos, whose
+    products are in `photo_rows` (P,), and when those of train are of fewer than `categories` main categories."""
+    what, used = ("listing", products) if photo_rows is None else ("photo", products.iloc[photo_rows])
+    for split in splits:
+        count, needed = int((used["split"] == split).sum()), 2 * least if split == "train" else least
+        if count < needed:
+            raise UserError(
+                f"the {split} split has too few {what}s ({count} of at least {needed}): it takes about {LISTINGS} "
+                f"listings{' with photos' if what == 'photo' else ''} for every split to have enough."
+            )
+    if used.loc[used["split"] == "train", "main_category_code"].nunique() < categories:
+        raise UserError(f"every {what} of the train split is of one category: give some of another one, too.")
 
 
 def majority_predictions(products: pd.DataFrame) -> np.ndarray:
@@ -107,11 +130,21 @@ def write_results(
     """Write `results/<name>.json` and return what was written; name, data set and hardware are filled in.
 
     `results` holds `seed`, `split_sizes`, `parameters` and `rows`; each row has `task`, `model` and, as far as they
-    apply, the other keys of `COLUMNS`; `baseline` is the test score of the baseline. Other keys are kept, too.
+    apply, the other keys of `COLUMNS`; `baseline` is the test score of the baseline. Other keys are kept, too. A
+    number that is NaN or infinite is written as None, which reads "not known": the bound of an interval, say.
+
+    Raises UserError, and leaves an earlier file as it is, when a score of a row is NaN or infinite.
     """
     missing = [key for key in ("seed", "split_sizes", "parameters", "rows") if key not in results]
     if missing:
         raise ValueError(f"results of {name} lack {', '.join(missing)}")
+    for row in results["rows"]:
+        wrong = [key for key, value in row.items() if isinstance(value, float | np.floating) and not np.isfinite(value)]
+        if wrong:
+            raise UserError(
+                f"the results of {name} are not written, since {', '.join(wrong)} of {row['model']} is no number: "
+                "give more listings, or look at the data."
+            )
     written = as_json({"name": name, "dataset": dataset_name(data_dir), "hardware": environment(gpu), **results})
     write_json(DataFolder(data_dir).results / f"{name}.json", written)
     return written

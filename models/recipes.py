@@ -17,6 +17,7 @@ from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
 from evaluation.metrics import fit_temperature
+from evaluation.results import check_splits
 from marketplace.data_folder import UserError
 from marketplace.dataset import Photos, examples_of_split, mean_per_product, rows_of_split
 from models.batches import Batches, Texts
@@ -255,14 +256,16 @@ def _batches_of_splits(
     teacher: np.ndarray | None = None,
 ) -> tuple[Batches, Batches, np.ndarray]:
     """Batches of train, labelled by leaf category and teacher, batches of validation, labelled by main category, and
-    the main category (L,) of each leaf."""
+    the main category (L,) of each leaf. Raises UserError as `check_splits`."""
     rank, world_size = rank_and_world_size()
     if recipe.batch_size % world_size or recipe.batch_size < 2 * world_size:
         raise UserError(
             f"batches of {recipe.batch_size} cannot be shared equally by {world_size} processes with at least two "
             "examples each: give another --batch-size."
         )
-    train_rows, validation_rows = (examples_of_split(examples, products, split) for split in ("train", "validation"))
+    splits = ("train", "validation")
+    check_splits(products, examples.product_rows if isinstance(examples, Photos) else None, splits)
+    train_rows, validation_rows = (examples_of_split(examples, products, split) for split in splits)
     codes = products["main_category_code"].to_numpy(np.int64)[examples.product_rows]  # one per example
     paths = products["category"].to_numpy()[examples.product_rows]
     labels, main_of_leaf = leaf_labels(paths[train_rows], codes[train_rows])
