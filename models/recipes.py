@@ -161,7 +161,7 @@ def _hash(*parts: str | np.ndarray) -> str:
     """sha256 of texts and of the numbers of arrays."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else part.tobytes())
+        digest.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data)
     return digest.hexdigest()
 
 

@@ -88,12 +88,14 @@ class TextEncoder:
     def model(self) -> Any:
         logging.disable_progress_bar()
         logging.set_verbosity_error()  # else it prints a table of the weights that are missing or left over
-        options = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+        options = {"local_files_only": True, "use_safetensors": True, "dtype": self.dtype}
+        options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
         with self._in_one_sentence():
-            model, report = AutoModel.from_pretrained(str(self.folder), dtype=self.dtype, **options)
-            missing = [name for name in report["missing_keys"] if not name.startswith("pooler.")]  # which is not used
-            if missing:
-                raise ValueError(f"model.safetensors lacks {missing[0]}")
+            model, report = AutoModel.from_pretrained(str(self.folder), **options)
+            missing = [*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])]
+            needed = [name for name in missing if not name.startswith("pooler.")]  # which is not used here
+            if needed:
+                raise ValueError(f"model.safetensors lacks {needed[0]} in the shape that config.json says")
         return model.eval().to(self.device)
 
     def _check(self) -> None:

@@ -230,6 +230,11 @@ def of_sizes(**sizes: int):
         ),
         (with_weights(lambda weights: weights["embeddings.LayerNorm.bias"].fill_(torch.nan)), "not finite"),
         (of_sizes(hidden_size=80, num_attention_heads=2), "80 wide"),
+        (
+            with_weights(lambda weights: weights.update({"embeddings.LayerNorm.bias": torch.zeros(3)})),
+            "lacks embeddings.LayerNorm.bias",
+        ),
+        (with_weights(lambda weights: weights.pop("pooler.dense.weight")), None),  # nothing here uses it
         (of_sizes(hidden_size=384), None),
         (of_sizes(hidden_size=64, num_attention_heads=4), "64 wide and has 2 layers"),
         (of_sizes(max_position_embeddings=32), "50"),
