@@ -26,30 +26,23 @@ from marketplace.dataset import SPLITS, rows_of_split
 ORDER = {"tabular_linear_regression": 0, "image_classification": 1, "neural_networks": 2, "product_ranking": 3}
 HEADS = {"macro_f1": "macro-F1", "test_precision": "precision", "test_mrr": "MRR"}
 COLUMNS = ("task", "model", "metric", "validation", "test", *HEADS, "baseline", "seconds")
-LISTINGS = 30  # of so many, a split is hardly ever empty: 0.85**30 is below 1%
 NOTE = "In brackets: 95% bootstrap intervals. Macro-F1, precision and MRR are of test, too."
 
 
 def check_splits(
-    products: pd.DataFrame,
-    photo_rows: np.ndarray | None = None,
-    splits: Sequence[str] = SPLITS,
-    *,
-    least: int = 1,
-    categories: int = 2,
+    rows: pd.DataFrame, what: str = "listings", splits: Sequence[str] = SPLITS, least: int = 1, categories: int = 2
 ) -> None:
-    """Raises UserError when one of `splits` has fewer than `least` listings (train: twice as many), or photos, whose
-    products are in `photo_rows` (P,), and when those of train are of fewer than `categories` main categories."""
-    what, used = ("listing", products) if photo_rows is None else ("photo", products.iloc[photo_rows])
+    """Raises UserError when one of `splits` has fewer than `least` of the `rows` (of the products table, one for each
+    of the "listings" or "photos"), train twice as many, and when those of train are of fewer main `categories`."""
     for split in splits:
-        count, needed = int((used["split"] == split).sum()), 2 * least if split == "train" else least
-        if count < needed:
+        count, needed = int((rows["split"] == split).sum()), 2 * least if split == "train" else least
+        if count < needed:  # with 30 listings, a split is empty in 1% of the cases: 0.85**30
             raise UserError(
-                f"the {split} split has too few {what}s ({count} of at least {needed}): it takes about {LISTINGS} "
-                f"listings{' with photos' if what == 'photo' else ''} for every split to have enough."
+                f"the {split} split has too few {what} ({count} of at least {needed}): it takes about 30 listings "
+                f"{'with photos ' if what == 'photos' else ''}for every split to have enough."
             )
-    if used.loc[used["split"] == "train", "main_category_code"].nunique() < categories:
-        raise UserError(f"every {what} of the train split is of one category: give some of another one, too.")
+    if rows.loc[rows["split"] == "train", "main_category_code"].nunique() < categories:
+        raise UserError(f"all {what} of the train split are of one category: give some of another one, too.")
 
 
 def majority_predictions(products: pd.DataFrame) -> np.ndarray:

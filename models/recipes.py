@@ -264,7 +264,8 @@ def _batches_of_splits(
             "examples each: give another --batch-size."
         )
     splits = ("train", "validation")
-    check_splits(products, examples.product_rows if isinstance(examples, Photos) else None, splits)
+    what = "photos" if isinstance(examples, Photos) else "listings"
+    check_splits(products.iloc[np.unique(examples.product_rows)], what, splits)
     train_rows, validation_rows = (examples_of_split(examples, products, split) for split in splits)
     codes = products["main_category_code"].to_numpy(np.int64)[examples.product_rows]  # one per example
     paths = products["category"].to_numpy()[examples.product_rows]

@@ -74,10 +74,10 @@ def test_a_score_that_is_no_number_is_refused_and_the_earlier_file_stays(tmp_pat
         ("train train train train validation test test", {"least": 2}, r"validation .* \(1 of at least 2\)"),
         (
             "train train validation test",
-            {"photo_rows": np.array([0, 0, 1, 3])},
+            {"what": "photos", "rows": [0, 0, 1, 3]},
             r"validation .* photos .* 30 listings with",
         ),
-        ("train validation train test", {}, r"every listing of the train split is of one category: "),
+        ("train validation train test", {}, r"all listings of the train split are of one category: "),
         ("train validation train test", {"categories": 1}, None),
         ("train train validation", {"splits": ("train", "validation")}, None),
     ],
@@ -86,7 +86,7 @@ def test_too_few_listings_are_one_sentence_that_names_the_split(splits, options,
     products = pd.DataFrame({"split": splits.split()})
     products["main_category_code"] = products.index % 2
     with pytest.raises(UserError, match=rf"{sentence}[^\n]*\.$") if sentence else contextlib.nullcontext():
-        check_splits(products, **options)
+        check_splits(products.iloc[options.pop("rows", slice(None))], **options)
 
 
 def test_results_are_a_markdown_table_below_sizes_seed_and_hardware(tmp_path):
