@@ -48,7 +48,7 @@ def main() -> None:
     if text is not None:
         if predictor.encoder is None:
             raise UserError(f"the checkpoint {path} holds an ImageModel, which reads no text: leave out --text.")
-        encoder = TextEncoder(predictor.encoder, device)
+        encoder = TextEncoder(predictor.encoder, device, predictor.encoder_weights)
         windows = encoder.encode(encoder.windows(text))
     if arguments.image is not None:
         if predictor.image_size is None:

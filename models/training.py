@@ -139,7 +139,7 @@ def train_one_epoch(
 def evaluate(model: nn.Module, batches: Batches, device: torch.device) -> dict[str, Any]:
     """The mean cross-entropy `loss`, the `accuracy`, and the `logits` (N, C) float32 on the CPU.
 
-    Raises UserError when there is no batch, and when memory runs out.
+    Raises UserError when there is no batch, when an output is not finite, and when memory runs out.
     """
     model.eval()
     all_logits, all_labels = [], []
@@ -150,6 +150,10 @@ def evaluate(model: nn.Module, batches: Batches, device: torch.device) -> dict[s
     if not all_logits:
         raise UserError("there is nothing to evaluate: one of the splits has no usable listing or photo.")
     logits, labels = torch.cat(all_logits).cpu(), torch.cat(all_labels).cpu()
+    if not logits.isfinite().all():
+        raise UserError(
+            f"the outputs of {type(model).__name__} are not numbers: lower the learning rate or look at the data."
+        )
     accuracy = (logits.argmax(1) == labels).float().mean().item()
     return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy, "logits": logits}
 
@@ -307,7 +311,7 @@ class Trainer:
             return f"training anew: there is no checkpoint {best.name}."
         checkpoint = load_checkpoint(path, labels=content["labels"], device=self.device)
         saved, current = checkpoint["configuration"], content["configuration"]
-        different = ", ".join(key for key in current if saved.get(key) != current[key])
+        different = ", ".join(key for key in current if saved.get(key, current[key]) != current[key])
         if path == last and different:
             raise UserError(
                 f"the checkpoint {last} belongs to a training with other settings ({different}): "

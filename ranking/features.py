@@ -36,6 +36,7 @@ class Networks:
     image_encoder: ImageModel | None = None  # without its last layer: gives the last hidden layer (N, 256)
     image_classifier: nn.Linear | None = None  # that last layer: gives the logits (N, C)
     encoder: str = ENCODER
+    encoder_weights: str | None = None  # `TextEncoder.weights_hash`
     image_size: int = 64  # pixels
     sources: dict[str, Any] = field(default_factory=dict)  # fingerprint of the data folder when they were loaded
 
@@ -54,6 +55,7 @@ def load_networks(folder: DataFolder, text: bool = True, image: bool = True) -> 
         networks.text_model = TextModel(len(categories))
         checkpoint = load_checkpoint(text_path, networks.text_model, categories)
         networks.encoder = checkpoint["configuration"]["encoder"]
+        networks.encoder_weights = checkpoint["configuration"].get("encoder_weights")
     if image and image_path.is_file():
         networks.image_encoder = ImageModel(len(categories))
         checkpoint = load_checkpoint(image_path, networks.image_encoder, categories)
@@ -83,11 +85,12 @@ def product_features(networks: Networks, products: int, texts: Texts | None, pho
 def build_index(folder: DataFolder) -> ProductIndex:
     """Compute the features of every listing, fit the vector space and index the vectors.
 
-    Raises UserError when a table, or every checkpoint, is missing.
+    Raises UserError when a table, or every checkpoint, is missing, and when the encoder's weights are not those of the
+    text model.
     """
     networks = load_networks(folder)
     products = load_products(folder.path)
-    texts = load_texts(folder.path, products, networks.encoder)
+    texts = load_texts(folder.path, products, networks.encoder, weights_hash=networks.encoder_weights)
     photos = None
     if networks.image_encoder is not None:
         photos = load_photos(folder.path, products, networks.image_size)

@@ -4,6 +4,7 @@ These models see what the networks see: the same texts or embeddings, the same s
 regularised is chosen on the validation split, as everything of the networks is.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,9 +25,30 @@ TEACHER_C = {"tfidf": 10.0, "embedding": 0.01}
 TEACHER_FOLDS = 5
 
 
+class Words(TfidfVectorizer):
+    """TF-IDF weighted words. Texts without a word to keep (stop words or emoji alone) get one column of zeros, with
+    which a model answers the majority or the mean, and this is said once."""
+
+    def fit_transform(self, raw_documents, y=None):
+        try:
+            return super().fit_transform(raw_documents, y)
+        except ValueError:  # the only one: the vocabulary is empty, before or after rare words are left out
+            _say_once("no text of train has a word that TF-IDF keeps: its model answers the majority or the mean.")
+            self.vocabulary = {"": 0}
+            try:
+                return super().fit_transform(raw_documents, y)
+            finally:
+                self.vocabulary = None
+
+
+@functools.cache
+def _say_once(sentence: str) -> None:
+    print(sentence)
+
+
 def tfidf_model(C: float) -> Pipeline:
     """Logistic regression on the TF-IDF weighted words of a text; `C` is the inverse of the regularisation."""
-    words = TfidfVectorizer(sublinear_tf=True, stop_words="english")
+    words = Words(sublinear_tf=True, stop_words="english")
     return make_pipeline(words, LogisticRegression(C=C, max_iter=1000))
 
 

@@ -1,5 +1,6 @@
 """Results files and the tables made of them."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -7,7 +8,15 @@ import pandas as pd
 import pytest
 from repository import run_script
 
-from evaluation.results import dataset_name, read_results, result_rows, results_markdown, rows_table, write_results
+from evaluation.results import (
+    check_splits,
+    dataset_name,
+    read_results,
+    result_rows,
+    results_markdown,
+    rows_table,
+    write_results,
+)
 from marketplace.data_folder import UserError
 
 
@@ -40,6 +49,44 @@ def test_incomplete_results_are_refused_and_nothing_written(tmp_path):
     with pytest.raises(ValueError, match="lack rows"):
         write_results(tmp_path, "x", {"seed": 1, "split_sizes": {}, "parameters": {}})
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), np.float32("nan"), np.float64("inf")])
+def test_a_score_that_is_no_number_is_refused_and_the_earlier_file_stays(tmp_path, value):
+    write_results(tmp_path, "x", some_results())
+    before = (tmp_path / "results" / "x.json").read_bytes()
+    rows = [{"model": "mean", "test": 0.5}, {"model": "ridge", "validation": value, "test": 0.5, "seconds": None}]
+    with pytest.raises(UserError, match=r"^the results of x are not written, since validation of ridge is no number: "):
+        write_results(tmp_path, "x", some_results(rows=rows))
+    assert (tmp_path / "results" / "x.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("splits", "options", "sentence"),
+    [
+        ("train train validation test", {}, None),
+        (
+            "train train test test",
+            {},
+            r"the validation split has too few listings \(0 of at least 1\): .* 30 listings for",
+        ),
+        ("train validation test", {}, r"the train split has too few listings \(1 of at least 2\)"),
+        ("train train train train validation test test", {"least": 2}, r"validation .* \(1 of at least 2\)"),
+        (
+            "train train validation test",
+            {"what": "photos", "rows": [0, 0, 1, 3]},
+            r"validation .* photos .* 30 listings with",
+        ),
+        ("train validation train test", {}, r"all listings of the train split are of one category: "),
+        ("train validation train test", {"categories": 1}, None),
+        ("train train validation", {"splits": ("train", "validation")}, None),
+    ],
+)
+def test_too_few_listings_are_one_sentence_that_names_the_split(splits, options, sentence):
+    products = pd.DataFrame({"split": splits.split()})
+    products["main_category_code"] = products.index % 2
+    with pytest.raises(UserError, match=rf"{sentence}[^\n]*\.$") if sentence else contextlib.nullcontext():
+        check_splits(products.iloc[options.pop("rows", slice(None))], **options)
 
 
 def test_results_are_a_markdown_table_below_sizes_seed_and_hardware(tmp_path):

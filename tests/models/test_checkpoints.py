@@ -1,6 +1,7 @@
 """Checkpoints: written whole, read without running anything, refused in one sentence when they do not fit."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,38 @@ def saved(tmp_path) -> Path:
     path = tmp_path / "model.pt"
     save_checkpoint(path, nn.Linear(4, 3), LABELS, configuration={"seed": 7}, validation={"accuracy": 0.5})
     return path
+
+
+@pytest.mark.parametrize("limit", [100, 20_000, 48_000])
+def test_a_disk_that_is_full_is_an_error_of_the_disk(saved, limit):
+    before = saved.read_bytes()
+    earlier = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, earlier[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_checkpoint(saved, nn.Linear(120, 100), LABELS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, earlier)
+    assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_are_neither_saved_nor_loaded(saved, value):
+    before, wrong = saved.read_bytes(), torch.tensor([1.0, value])
+    for content in (
+        {"weights": {"weight": wrong}},
+        {"validation": {"accuracy": value}},
+        {"state": {"optimizer": {"state": {0: {"exp_avg": wrong}}}, "history": [{"train_loss": 1.0}]}},
+        {"history": [{"train_loss": 1.0}, {"train_loss": value}]},
+    ):
+        with pytest.raises(UserError, match=r"model\.pt is not written, [^\n]* NaN or infinite: [^\n]*\.$"):
+            save_checkpoint(saved, nn.Linear(4, 3), LABELS, **content)
+    assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
+    checkpoint = torch.load(saved, weights_only=True)
+    checkpoint["weights"]["bias"][1] = value
+    torch.save(checkpoint, saved)
+    with pytest.raises(UserError, match=r"model\.pt has weights that are NaN or infinite: [^\n]*\.$"):
+        load_checkpoint(saved, nn.Linear(4, 3), LABELS)
 
 
 def test_what_is_saved_comes_back(tmp_path):
@@ -101,8 +134,8 @@ def test_tensors_from_a_gpu_come_to_the_cpu(tmp_path, monkeypatch):
 def test_a_failure_while_saving_leaves_the_earlier_file_whole(saved, monkeypatch):
     before = saved.read_bytes()
 
-    def fail(checkpoint, path):
-        path.write_bytes(b"half")
+    def fail(checkpoint, file):
+        file.write(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr(torch, "save", fail)

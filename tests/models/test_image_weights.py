@@ -7,13 +7,19 @@ import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torchvision.models import ResNet50_Weights, resnet50
 
 from marketplace.data_folder import UserError
+from marketplace.dataset import Photos
 from models import ImageModel, image_model
+from models.checkpoints import load_checkpoint
 from models.image_model import load_image_weights
+from models.recipes import train_image_model
+from models.training import Recipe, TrainingOptions
 
 CACHED_NAME = "resnet50-11ad3fa6.pth"
 IMAGENET = ResNet50_Weights.IMAGENET1K_V2.value
@@ -154,22 +160,26 @@ def test_a_wrong_hash_is_one_sentence_and_leaves_no_file(cache, serve, monkeypat
     assert not any(cache.iterdir())
 
 
-@pytest.mark.parametrize("proxy", ["http://proxy:80a", "http:/user:secret@proxy"])
-def test_a_proxy_setting_that_cannot_be_parsed_is_one_sentence(proxy, cache, monkeypatch):
+@pytest.mark.parametrize("proxy", ["http://proxy:80a", "http://user:secret@proxy:80a", "http:/user:secret@proxy"])
+def test_a_proxy_setting_that_cannot_be_parsed_is_one_sentence(proxy, cache, monkeypatch, capsys):
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", proxy)
     urllib.request.install_opener(None)  # the one of an earlier test has that test's proxies
     with pytest.raises(UserError, match=r"a proxy setting that cannot be parsed[^\n]*, or choose none\.$") as raised:
         load_image_weights(ImageModel(3), "imagenet")
-    assert "secret" not in str(raised.value)
+    assert "secret" not in str(raised.value) and "damaged" not in str(raised.value)
+    assert load_image_weights(ImageModel(3), "auto") == "none"
+    assert capsys.readouterr().out.splitlines()[0] == str(raised.value)
     urllib.request.install_opener(None)
 
 
-def test_a_damaged_file_in_the_cache_is_one_sentence(cache):
-    (cache / CACHED_NAME).write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"cannot be loaded \([^\n]*, or choose none\.$"):
+@pytest.mark.parametrize("content", [b"damaged", b"", b"c__builtin__\nint\n", b"I1a\n."])
+def test_a_damaged_file_in_the_cache_is_one_sentence(content, cache):
+    (cache / CACHED_NAME).write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot be loaded \([^\n]*, or choose none\.$") as raised:
         load_image_weights(ImageModel(3), "imagenet")
+    assert "proxy" not in str(raised.value)
 
 
 def truncated(state, path):
@@ -188,13 +198,46 @@ def other_content(state, path):
     torch.save(torch.zeros(3), path)
 
 
+def not_finite(state, path):
+    weights = torch.load(state, weights_only=True)
+    weights["layer1.0.conv1.weight"][0] = torch.nan
+    torch.save(weights, path)
+
+
 def nothing(state, path):
     pass
 
 
-@pytest.mark.parametrize("make", [truncated, other_network, other_shapes, other_content, nothing])
+@pytest.mark.parametrize("make", [truncated, other_network, other_shapes, other_content, not_finite, nothing])
 def test_a_file_that_does_not_fit_is_one_sentence(make, state, tmp_path):
     path = tmp_path / "weights.pth"
     make(state, path)
-    with pytest.raises(UserError, match=r"the image weights .*weights\.pth cannot[^\n]*\.$"):
+    with pytest.raises(UserError, match=r"the image weights .*weights\.pth (cannot|are in part NaN)[^\n]*\.$"):
         load_image_weights(ImageModel(3), path)
+
+
+def test_resuming_compares_photos_categories_and_initial_weights_by_content(state, tmp_path, capsys):
+    products = pd.DataFrame({"split": ["train", "train", "train", "train", "validation", "test"]})
+    products["category"] = products["main_category_code"] = products.index % 2
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    path = tmp_path / "weights.pth"
+    path.write_bytes(state.read_bytes())
+    options = TrainingOptions(device=torch.device("cpu"), data_dir=tmp_path, resume=True)
+
+    def says(products: pd.DataFrame, pixels: np.ndarray, rows: range | list[int] = range(6)) -> str:
+        photos = Photos(pixels, list("abcdef"), np.array(rows), {})
+        recipe = Recipe(epochs=1, batch_size=4, learning_rate=1e-4)
+        trained = train_image_model(products, photos, ["A", "B"], image_weights=path, recipe=recipe, options=options)
+        saved = load_checkpoint(tmp_path / "checkpoints" / "image_model_best.pt")["configuration"]
+        assert saved["image_weights_hash"] == trained.weights_hash and trained.weights_hash
+        return capsys.readouterr().out
+
+    assert "there is no checkpoint" in says(products, pixels)
+    assert "finished: " in says(products, pixels)
+    swapped = products.assign(category=[1, 0, 0, 1, 0, 1], main_category_code=[1, 0, 0, 1, 0, 1])
+    assert "has other settings (data)" in says(swapped, pixels)
+    assert "has other settings (data)" in says(swapped, pixels[::-1])
+    assert "has other settings (data)" in says(swapped, pixels[::-1], [0, 0, 1, 3, 4, 5])
+    weights = torch.load(path, weights_only=True)
+    torch.save(weights | {"bn1.bias": weights["bn1.bias"] + 1}, path)
+    assert "has other settings (image_weights_hash)" in says(swapped, pixels[::-1], [0, 0, 1, 3, 4, 5])

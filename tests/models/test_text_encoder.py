@@ -1,7 +1,7 @@
 """Texts as 50 x 768 numbers: the numbers, the windows of long texts, and a cache that never gives wrong ones."""
 
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from repository import ROOT
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
+from safetensors.torch import load_file, save_file
+from small_encoder import write_small_encoder
+from transformers import AutoModel, AutoTokenizer
 
 from marketplace.data_folder import UserError
 from models import text_encoder
@@ -35,14 +37,7 @@ def encoder() -> TextEncoder:
 
 @pytest.fixture(scope="module")
 def small_folder(tmp_path_factory):
-    """A BERT of two layers and a few words in a folder, as a user may have it."""
-    folder = tmp_path_factory.mktemp("small-bert")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "oak", "table", "##s"]
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
-    sizes = {"hidden_size": 768, "num_hidden_layers": 2, "num_attention_heads": 12, "intermediate_size": 64}
-    BertModel(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(folder)
-    return folder
+    return write_small_encoder(tmp_path_factory.mktemp("small-bert"))
 
 
 def directly(encoder: TextEncoder, texts) -> np.ndarray:
@@ -192,18 +187,86 @@ def test_an_encoder_that_cannot_be_had_is_one_sentence(tmp_path, monkeypatch):
         TextEncoder("bert-base-uncased")
 
 
-def test_a_damaged_encoder_is_one_sentence(small_folder, tmp_path):
-    for path in small_folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "model.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00 torn")
-    with pytest.raises(UserError, match="cannot be loaded"):
-        TextEncoder(str(tmp_path)).encode(["oak"])
+def without(*names: str):
+    return lambda folder: [(folder / name).unlink() for name in names]
 
 
-def test_an_encoder_of_another_width_is_refused(small_folder, tmp_path):
-    for name in ("vocab.txt", "tokenizer_config.json"):
-        (tmp_path / name).write_bytes((small_folder / name).read_bytes())
-    sizes = {"hidden_size": 80, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    BertModel(BertConfig(vocab_size=8, **sizes)).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="80 wide"):
-        TextEncoder(str(tmp_path)).encode(["oak"])
+def torn(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def with_weights(change):
+    def write(folder):
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+    return write
+
+
+def with_content(name: str, content: str):
+    return lambda folder: (folder / name).write_text(content)
+
+
+def of_sizes(**sizes: int):
+    return lambda folder: write_small_encoder(folder, **sizes)
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        (without("vocab.txt", "tokenizer_config.json"), "its tokenizer is missing or knows no word"),
+        (without("vocab.txt"), "its tokenizer is missing or knows no word"),
+        (with_content("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\nбуд\n"), "its tokenizer is missing or knows no word"),
+        (with_content("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\noak\ntable\n" + "\n".join("abcdef")), "13 tokens"),
+        (with_content("config.json", "{no json"), "not a valid JSON file"),
+        (without("config.json"), "config.json"),
+        (torn, "incomplete"),
+        (with_content("model.safetensors", "\x08\0\0\0\0\0\0\0 torn"), ""),
+        (
+            with_weights(lambda weights: weights.pop("encoder.layer.1.output.dense.weight")),
+            "lacks encoder.layer.1.output",
+        ),
+        (with_weights(lambda weights: weights["embeddings.LayerNorm.bias"].fill_(torch.nan)), "not finite"),
+        (of_sizes(hidden_size=80, num_attention_heads=2), "80 wide"),
+        (
+            with_weights(lambda weights: weights.update({"embeddings.LayerNorm.bias": torch.zeros(3)})),
+            "lacks embeddings.LayerNorm.bias",
+        ),
+        (with_weights(lambda weights: weights.pop("pooler.dense.weight")), None),  # nothing here uses it
+        (of_sizes(hidden_size=384), None),
+        (of_sizes(hidden_size=64, num_attention_heads=4), "64 wide and has 2 layers"),
+        (of_sizes(max_position_embeddings=32), "50"),
+        (of_sizes(vocab_size=400), "8 tokens and its model 400"),
+    ],
+)
+def test_an_encoder_is_checked_whole_when_it_is_opened(damage, cause, small_folder, tmp_path):
+    shutil.copytree(small_folder, tmp_path / "encoder")
+    damage(tmp_path / "encoder")
+    if cause is None:
+        assert TextEncoder(str(tmp_path / "encoder")).encode(["oak"]).any(axis=2).sum() == 3
+    else:
+        with pytest.raises(
+            UserError, match=rf"the text encoder in .* cannot be loaded \([^\n]*{cause}[^\n]*\): [^\n]*\.$"
+        ):
+            TextEncoder(str(tmp_path / "encoder"))
+
+
+def test_an_encoder_is_known_by_its_weights_and_its_tokenizer(small_folder, tmp_path):
+    known = TextEncoder(str(small_folder)).weights_hash
+    folder = tmp_path / small_folder.name
+    shutil.copytree(small_folder, folder)
+    assert TextEncoder(str(folder), weights_hash=known).key == TextEncoder(str(small_folder)).key
+    swapped = (folder / "vocab.txt").read_text().replace("oak\ntable", "table\noak")
+    for change in (
+        with_content("vocab.txt", swapped),
+        with_weights(lambda weights: weights["pooler.dense.bias"].add_(1)),
+    ):
+        shutil.copytree(small_folder, folder, dirs_exist_ok=True)
+        change(folder)
+        assert TextEncoder(str(folder)).key != TextEncoder(str(small_folder)).key
+        with pytest.raises(UserError, match=r"not those that the network was trained with: [^\n]*\.$"):
+            TextEncoder(str(folder), weights_hash=known)
+    with pytest.raises(UserError, match="not those that the network was trained with"):
+        TextEncoder(weights_hash=known)

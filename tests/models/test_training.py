@@ -164,6 +164,24 @@ def test_a_loss_that_is_not_a_number_ends_the_epoch_and_names_the_step(tmp_path)
     assert all(torch.isfinite(tensor).all() for tensor in saved.values())  # those of the first epoch
 
 
+class NanInEvaluation(NanAt):
+    def forward(self, inputs):
+        return self.layer(inputs) * (1.0 if self.training else float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe"),
+    [(NanInEvaluation(0), RECIPE), (small_model(), replace(RECIPE, learning_rate=1e38, weight_decay=0.0))],
+)
+def test_a_training_that_diverges_leaves_the_earlier_checkpoint(model, recipe, tmp_path):
+    fitted(small_model(), options=saving(tmp_path))
+    before = checkpoint_path(tmp_path, "small").read_bytes()
+    with pytest.raises(UserError, match=r"not (a number|numbers)[^\n]*: lower the learning rate [^\n]*\.$"):
+        fitted(model, recipe, options=saving(tmp_path))
+    assert checkpoint_path(tmp_path, "small").read_bytes() == before
+    assert checkpoint_names(tmp_path) == ["small_model_best.pt"]
+
+
 class Greedy(nn.Module):
     def __init__(self):
         super().__init__()

@@ -3,6 +3,7 @@ would miss."""
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -64,6 +65,33 @@ def test_no_path_of_this_machine_is_shown(executed, name):
     notebook, _ = executed[name]
     shown = json.dumps([cell.get("outputs", ()) for cell in notebook.cells])
     assert str(ROOT) not in shown and os.path.expanduser("~/") not in shown
+
+
+def of_few_listings(sample_folder: Path, folder: Path, **counts: int) -> Path:
+    """A copy of the sample's folder with the first listings of each split."""
+    shutil.copytree(sample_folder, folder, ignore=shutil.ignore_patterns("*images*", "*.db"))
+    for name in ("images_table.json", "clean_images_64"):
+        (folder / name).symlink_to(sample_folder / name)
+    products = json.loads((folder / "products_table_clean.json").read_text(encoding="utf-8"))
+    kept = [[p for p in products if p["split"] == split][:count] for split, count in counts.items()]
+    (folder / "products_table_clean.json").write_text(json.dumps([p for some in kept for p in some]), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", [PRICE, PHOTO])
+def test_twenty_listings_are_enough(name, sample_folder, tmp_path):
+    folder = of_few_listings(sample_folder, tmp_path / "few", train=15, validation=2, test=3)
+    notebook, results = execute(name, folder, tmp_path / "work")
+    assert len(results["rows"]) >= 9 and all(np.isfinite(row["test"]) for row in results["rows"])
+    assert '"stderr"' not in json.dumps(notebook)
+
+
+@pytest.mark.parametrize(("name", "counts"), [(PRICE, {"train": 4, "test": 1}), (PHOTO, {"train": 1, "test": 1})])
+def test_a_split_without_listings_is_one_sentence(name, counts, sample_folder, tmp_path):
+    folder = of_few_listings(sample_folder, tmp_path / "few", **counts)
+    with pytest.raises(papermill.PapermillExecutionError, match=r"UserError: the .* too few .* about 30 listings"):
+        execute(name, folder, tmp_path / "work")
+    assert not (tmp_path / "work" / "results").exists()
 
 
 def rows_of(results: dict, model: str) -> dict:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from repository import ROOT, run_script
+from small_encoder import write_small_encoder
 from trained_folder import trained_by_two_processes
 
 import predict_category
@@ -17,6 +18,7 @@ from marketplace.command_line import run
 from models import CombinedModel, ImageModel, TextModel
 from models.checkpoints import save_checkpoint
 from models.predictor import Predictor
+from models.text_encoder import TextEncoder
 
 LABELS = ["Boats", "Hats", "Music & Maps"]
 SETTINGS = {"encoder": "all-MiniLM-L6-v2", "image_size": 32}
@@ -142,6 +144,42 @@ def test_what_cannot_be_done_is_one_sentence(command, arguments, sentence, capsy
     with pytest.raises(SystemExit) as stopped:
         command(*arguments)
     assert re.fullmatch(rf"error: {sentence}[^\n]*\.|error: .*{sentence}[^\n]*\.", str(stopped.value.code))
+    assert capsys.readouterr().out == ""
+
+
+def test_an_encoder_with_other_weights_in_the_same_folder_is_refused(folder, model, command, capsys, tmp_path):
+    encoder = write_small_encoder(tmp_path / "encoder")
+    known = {"encoder": str(encoder), "encoder_weights": TextEncoder(str(encoder)).weights_hash}
+    for name, settings in (("new", known), ("old", {"encoder": str(encoder)})):
+        save_checkpoint(tmp_path / f"{name}.pt", model.text_model, LABELS, configuration=settings)
+    text = ("--text", "oak table", "--json", "--checkpoint")
+    command(*text, str(tmp_path / "new.pt"))
+    before = json.loads(capsys.readouterr().out)
+    write_small_encoder(encoder, seed=1)
+    with pytest.raises(SystemExit, match=r"^error: the files of the text encoder .* not those .* trained with: .*\.$"):
+        command(*text, str(tmp_path / "new.pt"))
+    command(*text, str(tmp_path / "old.pt"))  # knows no hash, as those of earlier versions
+    assert json.loads(capsys.readouterr().out) != before
+    write_small_encoder(encoder)
+    command(*text, str(tmp_path / "new.pt"))
+    assert json.loads(capsys.readouterr().out) == before
+
+
+@pytest.mark.parametrize(
+    ("weight", "settings", "sentence"),
+    [
+        (float("nan"), SETTINGS, "has weights that are NaN or infinite"),
+        (1.0, SETTINGS | {"temperature": float("nan")}, "probabilities are not numbers"),
+        (1.0, SETTINGS | {"temperature": 0.0}, "probabilities are not numbers"),
+    ],
+)
+def test_a_probability_that_is_no_number_is_never_printed(weight, settings, sentence, model, command, capsys, tmp_path):
+    save_checkpoint(tmp_path / "x.pt", model, LABELS, configuration=SETTINGS)
+    checkpoint = torch.load(tmp_path / "x.pt", weights_only=True)
+    checkpoint["weights"]["fusion.0.bias"][:] = weight
+    torch.save(checkpoint | {"configuration": settings}, tmp_path / "x.pt")
+    with pytest.raises(SystemExit, match=rf"^error: .*{sentence}.*\.$"):
+        command("--image", "photo.jpg", "--json", "--checkpoint", str(tmp_path / "x.pt"))
     assert capsys.readouterr().out == ""
 
 

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from repository import run_script
 from untrained_networks import write_untrained_checkpoints
@@ -353,6 +354,16 @@ def test_a_gallery_replaces_no_file_that_is_no_page(rank, tmp_path, capsys):
         rank("--text", "lamp", "--gallery", notes)
     assert ended.value.code == 2 and "ends in .html" in capsys.readouterr().err
     assert notes.read_text() == "mine"
+
+
+def test_an_index_is_not_built_with_another_encoder_than_that_of_the_text_model(rank, folder, tmp_path):
+    copy = DataFolder(shutil.copytree(folder.path, tmp_path / "data", ignore=shutil.ignore_patterns("image_model*")))
+    path = copy.checkpoints / "text_model_best.pt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["configuration"]["encoder_weights"] = "0" * 64
+    torch.save(checkpoint, path)
+    with pytest.raises(UserError, match="all-MiniLM-L6-v2 are not those that the network was trained with"):
+        rank("--text", "lamp", data_dir=copy.path)
 
 
 def test_an_index_of_other_encoder_weights_is_one_sentence(rank, folder, tmp_path):

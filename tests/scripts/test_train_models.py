@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -11,12 +13,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from repository import ROOT
+from repository import ROOT, run_script
 from trained_folder import copy_inputs, trained_by_two_processes
 
 import train_models
 from marketplace.command_line import run
 from models import recipes
+from models.text_encoder import ENCODER_SHA256
 
 TEXT = ("--models", "text", "--epochs", 2)
 
@@ -113,6 +116,75 @@ def test_combined_without_a_photo_in_the_validation_split_is_one_sentence(folder
     held_out = products.loc[products["split"] == "validation", "id"]
     photos[~photos["product_id"].isin(held_out)].to_json(folder / "images_table.json", orient="records")
     assert "CombinedModel needs a photo in the validation split" in failure(folder, "--models", "combined")
+
+
+@pytest.mark.parametrize(
+    ("keep", "arguments", "sentence"),
+    [
+        ({"train": 1, "test": 1}, (), "the train split has too few listings (1 of at least 2): it takes about 30"),
+        ({"train": 4, "test": 1}, (), "the validation split has too few listings (0 of at least 1): it takes about 30"),
+        ({"train": 9, "validation": 2}, ("--models", "text"), None),
+    ],
+)
+def test_too_few_listings_are_one_sentence(keep, arguments, sentence, folder, failure, train):
+    path = folder / "products_table_clean.json"
+    products = pd.read_json(path, dtype=False)
+    kept = pd.concat([products[products["split"] == split].head(count) for split, count in keep.items()])
+    kept.to_json(path, orient="records")
+    if sentence:
+        assert sentence in failure(folder, "--epochs", 1)
+        assert not (folder / "checkpoints").exists()
+    else:
+        assert "TextModel is not evaluated: no listing is in test." in train(folder, *arguments, "--epochs", 1)
+
+
+def test_photos_that_a_split_lacks_are_one_sentence(folder, failure):
+    products = pd.read_json(folder / "products_table_clean.json", dtype=False)
+    photos = pd.read_json(folder / "images_table.json", dtype=False)
+    held_out = products.loc[products["split"] == "validation", "id"]
+    photos[~photos["product_id"].isin(held_out)].to_json(folder / "images_table.json", orient="records")
+    assert "the validation split has too few photos (0 of" in failure(folder, "--models", "image", "--epochs", 1)
+    assert not (folder / "checkpoints").exists() and not (folder / "results").exists()
+
+
+def test_resuming_compares_what_is_learnt_from(folder, trained, train, failure):
+    resume = ("--models", "text", "--resume", "--epochs", 1)
+    checkpoints = folder / "checkpoints"
+    shutil.copytree(trained / "checkpoints", checkpoints)
+    assert "finished: text_model_best.pt" in train(folder, *resume)
+    best = torch.load(checkpoints / "text_model_best.pt", weights_only=True)
+    assert best["configuration"]["encoder_weights"] == ENCODER_SHA256
+    combined = torch.load(checkpoints / "combined_model_best.pt", weights_only=True)
+    assert combined["configuration"]["encoder_weights"] == ENCODER_SHA256
+
+    products = json.loads((folder / "products_table_clean.json").read_text())
+    learnt = [product for product in products if product["split"] == "train"]
+    other = next(product for product in learnt if product["main_category"] != learnt[0]["main_category"])
+    for key in ("category", "main_category", "main_category_code"):
+        learnt[0][key], other[key] = other[key], learnt[0][key]
+    (folder / "products_table_clean.json").write_text(json.dumps(products))
+    torch.save(best | {"model": "LeafCategories"}, checkpoints / "text_model_last.pt")
+    assert "belongs to a training with other settings (data): " in failure(folder, *resume)
+    (checkpoints / "text_model_last.pt").unlink()
+    known = {name: value for name, value in best["configuration"].items() if name not in ("data", "encoder_weights")}
+    torch.save(best | {"configuration": known}, checkpoints / "text_model_best.pt")  # of an earlier version
+    assert "finished: text_model_best.pt" in train(folder, *resume)
+    torch.save(best, checkpoints / "text_model_best.pt")
+    assert "training anew: the training of text_model_best.pt has other settings (data)." in train(folder, *resume)
+
+
+def test_a_full_disk_is_one_sentence_and_the_earlier_checkpoint_stays(folder, trained):
+    shutil.copytree(trained / "checkpoints", folder / "checkpoints")
+    before = (folder / "checkpoints" / "text_model_best.pt").read_bytes()
+    size = 60_000_000  # the embeddings are there already; a checkpoint takes 100 MB
+    result = run_script(
+        *("train_models.py", "--data-dir", folder, "--models", "text", "--epochs", 1),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )
+    assert result.returncode == 1
+    assert re.fullmatch(r"error: .* cannot be used \(File too large\): [^\n]*\.\n", result.stderr)
+    assert (folder / "checkpoints" / "text_model_best.pt").read_bytes() == before
+    assert names_in(folder) == {f"{name}_model_best.pt" for name in ("text", "image", "combined")}
 
 
 def test_a_branch_with_other_inputs_is_not_combined(folder, trained, failure):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from evaluation.results import majority_predictions
+from shallow import words
 from shallow.words import mean_embedding_predictions, teacher_probabilities, tfidf_predictions
 
 WORDS = ("sofa cushion leather", "kettle toaster steam", "guitar strings amplifier")
@@ -55,6 +56,22 @@ def test_a_category_within_one_group_is_improbable_for_the_teacher():
     assert np.isfinite(probabilities).all() and (probabilities[rows, 2] < 0.01).all()
 
 
+@pytest.mark.parametrize("texts", [["the of and"], ["🎩 🔥", ""], ["a b c", "in on"]])
+def test_texts_without_a_word_to_keep_give_the_majority_and_it_is_said(texts, capsys):
+    products, embeddings = listings()
+    products["text"] = [texts[row % len(texts)] for row in range(len(products))]
+    products["main_category_code"] = np.where(np.arange(60) % 4, 2, 0)
+    products.loc[products["split"] == "test", "split"] = ["validation", "test"] * 6
+    words._say_once.cache_clear()
+    assert tfidf_predictions(products).tolist() == [2] * 60
+    assert np.isfinite(teacher_probabilities(products, embeddings)).all()
+    assert capsys.readouterr().out.count("no text of train has a word that TF-IDF keeps") == 1
+    assert words.Words(min_df=2).fit_transform(["oak table", "old lamp"]).shape == (2, 1)  # no word occurs twice
+    refitted = words.Words()
+    assert refitted.fit_transform(["", ""]).nnz == 0
+    assert refitted.fit_transform(["oak table", "oak"]).nnz == 3
+
+
 @pytest.mark.parametrize("trained", [0, 1])
 def test_without_two_train_listings_the_probabilities_are_the_labels(trained):
     products, embeddings = listings(6)
@@ -64,10 +81,10 @@ def test_without_two_train_listings_the_probabilities_are_the_labels(trained):
 
 
 def test_baselines_are_fitted_on_train_only():
-    words = ["red apple", "green apple", "blue boat", "old boat", "apple pie", "boat house", "apple", "boat"]
+    texts = ["red apple", "green apple", "blue boat", "old boat", "apple pie", "boat house", "apple", "boat"]
     table = pd.DataFrame(
         {
-            "text": words,
+            "text": texts,
             "main_category_code": [0, 0, 1, 1, 0, 1, 0, 1],
             "split": ["train"] * 5 + ["validation", "test", "test"],
         }
