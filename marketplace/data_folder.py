@@ -6,7 +6,6 @@ Every script and notebook works on one data folder (`--data-dir`, default `data`
 import contextlib
 import json
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +65,7 @@ def write_whole(path: Path, flush: bool = True) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if flush:
         remove_old_partial_files(path.parent)
-    partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
+    partial = path.with_name(f".{os.urandom(8).hex()}{PARTIAL_SUFFIX}")
     try:
         yield partial
         if flush:
