@@ -69,7 +69,10 @@ def open_index(folder: DataFolder) -> ProductIndex:
         from ranking.features import build_index  # loads torch, which takes seconds
 
         index = build_index(folder)
-        index.save(index_path(folder))
+        try:
+            index.save(index_path(folder))
+        except OSError as error:  # no right to write there, or a full disk
+            note(f"warning: the index is not kept, for {folder.index} cannot be written ({error.strerror}).")
         note(f"index of {len(index):,} listings built in {time.perf_counter() - start:.1f} s because {reason}.")
     return index
 
