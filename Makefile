@@ -4,6 +4,11 @@ PYTHON ?= python3
 # passed to every notebook, e.g. PARAMETERS="-p image_weights imagenet"
 PARAMETERS ?=
 
+# make and the shell would split at other characters, or read them in a way of their own
+FIT := $(shell LC_ALL=C; case '$(subst ','\'',$(value DATA_DIR))' in (''|/|//*|-*|*[!A-Za-z0-9_./+@-]*);; (*) echo fit;; esac)
+ifneq ($(words $(value DATA_DIR)) $(FIT),1 fit)
+$(error DATA_DIR is '$(value DATA_DIR)': give a path of a-z A-Z 0-9 _./+@- alone, or run the scripts, which take any)
+endif
 override DATA_DIR := $(DATA_DIR:%/=%)
 BIN = .venv/bin
 # one thread a process, since the tests already run in one process a core; a test file runs in one process, so that
@@ -57,10 +62,9 @@ lock: .venv/bin/python ## renew requirements.lock from the requirements files
 		--custom-compile-command "make lock" requirements-test.txt --output-file requirements.lock
 
 clean: ## remove everything made from DATA_DIR's raw data (the sample's raw data too), and caches
-	rm -rf $(addprefix $(DATA_DIR)/,products_table.json images_table.json products_table_clean.json \
-		main_categories.json duplicates.json *_report.json embeddings checkpoints results index notebooks \
-		clean_images_*) $(if $(SOURCE),$(SAMPLE) data/sample/images)
-	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis $$(find . -name __pycache__ -not -path './.venv/*')
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m marketplace.data_folder --clean $(DATA_DIR)
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -path ./.venv -prune -o -path ./data -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.11")'

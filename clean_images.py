@@ -6,6 +6,11 @@ Writes: clean_images_<size>/<image id>.jpg, manifest.json in it, clean_images_<s
     python clean_images.py --data-dir data --size 64
 """
 
+if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
+    from marketplace.command_line import run
+
+    run("clean_images")
+
 import json
 import os
 import stat
@@ -14,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar, run
+from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar
 from marketplace.data_folder import PARTIAL_SUFFIX, DataFolder, UserError, write_json, write_whole
 from marketplace.photo_workers import default_workers, on_cluster, on_this_machine
 
@@ -222,7 +227,3 @@ def main() -> None:
     folder = DataFolder(arguments.data_dir)
     images = arguments.images or folder.images
     print_report(clean_folder(images, folder, arguments.size, arguments.workers, arguments.scheduler))
-
-
-if __name__ == "__main__":
-    run(main)

@@ -6,11 +6,16 @@ Reads a checkpoint (checkpoints/combined_model_best.pt of the data folder, or --
 networks), writes nothing. The photo is cleaned as clean_images.py does it, the words as clean_tabular_data.py does.
 """
 
+if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
+    from marketplace.command_line import run
+
+    run("predict_category")
+
 import argparse
 import json
 from pathlib import Path
 
-from marketplace.command_line import argument_parser, positive_int, run
+from marketplace.command_line import argument_parser, positive_int
 from marketplace.data_folder import DataFolder, UserError, check_data_folder
 from marketplace.listing_text import clean_description
 
@@ -56,11 +61,7 @@ def main() -> None:
         pixels = load_query_photo(arguments.image, predictor.image_size)
     top = predictor.top(predictor.probabilities(windows, pixels), arguments.top)
     if arguments.json:
-        print(json.dumps({"predictions": top}, ensure_ascii=False))
+        print(json.dumps({"predictions": top}))  # in ASCII, which every terminal and pipe takes
     else:
         for line in top:
             print(f"{line['probability']:6.1%}  {line['category']}")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -8,6 +8,11 @@ with photos with --gallery.
     python rank_products.py --data-dir data/sample --product ID --gallery ranking.html
 """
 
+if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
+    from marketplace.command_line import run
+
+    run("rank_products")
+
 import argparse
 import json
 import shutil
@@ -20,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from marketplace.command_line import argument_parser, positive_int, run
+from marketplace.command_line import argument_parser, positive_int
 from marketplace.data_folder import DataFolder, UserError, check_data_folder, read_json, write_whole
 from marketplace.gazetteer import Gazetteer, distance_km
 from ranking.gallery import gallery_page, photo_paths
@@ -64,7 +69,10 @@ def open_index(folder: DataFolder) -> ProductIndex:
         from ranking.features import build_index  # loads torch, which takes seconds
 
         index = build_index(folder)
-        index.save(index_path(folder))
+        try:
+            index.save(index_path(folder))
+        except OSError as error:  # no right to write there, or a full disk
+            note(f"warning: the index is not kept, for {folder.index} cannot be written ({error.strerror}).")
         note(f"index of {len(index):,} listings built in {time.perf_counter() - start:.1f} s because {reason}.")
     return index
 
@@ -213,14 +221,10 @@ def main() -> None:
     if chosen.gallery is not None:
         write_gallery(chosen, folder, index, row, found, results)
     if chosen.json:
-        print(json.dumps({"results": results}, indent=2, ensure_ascii=False))
+        print(json.dumps({"results": results}, indent=2))  # in ASCII, which every terminal and pipe takes
     else:
         print(table(results, shutil.get_terminal_size((100, 24)).columns))
     if len(results) < chosen.top:
         note(f"only {len(results)} of {chosen.top} listings: no more meet the filters.")
     copies = f"; {found.collapsed} near-duplicates not shown" if found.collapsed else ""
     note(f"searched {int(allowed.sum()):,} of {len(index):,} listings in {milliseconds:.0f} ms{copies}.")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -9,47 +9,8 @@ model of this run, or else from their checkpoints of an earlier one.
 """
 
 import argparse
-import contextlib
-import os
-import sys
-import time
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
-import torch
-from torch import distributed, nn
-
-from evaluation.results import result_rows, rows_table, write_results
 from marketplace.command_line import argument_parser, positive_int, run
-from marketplace.data_folder import UserError, check_data_folder
-from marketplace.dataset import (
-    SPLITS,
-    Photos,
-    load_main_categories,
-    load_photos,
-    load_products,
-    mean_per_product,
-    rows_of_split,
-)
-from models import ImageModel, TextModel
-from models.batches import Texts, load_texts, product_embeddings
-from models.checkpoints import checkpoint_path, load_checkpoint
-from models.device import gpu_name, pick_device, process_rank
-from models.fusion import photo_outputs, text_outputs
-from models.recipes import (
-    IMAGE_RECIPE,
-    TEXT_RECIPE,
-    TrainedModel,
-    train_combined_model,
-    train_image_model,
-    train_text_model,
-)
-from models.text_encoder import ENCODER
-from models.training import Recipe, TrainingOptions
-from shallow.words import teacher_probabilities
 
 MODELS = ("text", "image", "combined")
 
@@ -79,6 +40,52 @@ def seed_number(text: str) -> int:
     return int(text)
 
 
+if __name__ == "__main__":  # before the other imports, which take seconds, as --help and wrong arguments need none
+    run(parse_arguments)
+    run("train_models")
+
+import contextlib
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import distributed, nn
+
+from evaluation.results import result_rows, rows_table, write_results
+from marketplace.data_folder import UserError, check_data_folder
+from marketplace.dataset import (
+    SPLITS,
+    Photos,
+    load_main_categories,
+    load_photos,
+    load_products,
+    mean_per_product,
+    rows_of_split,
+)
+from models import ImageModel, TextModel
+from models.batches import Texts, load_texts, product_embeddings
+from models.checkpoints import checkpoint_path, load_checkpoint
+from models.device import gpu_name, pick_device, process_rank
+from models.fusion import photo_outputs, text_outputs
+from models.recipes import (
+    IMAGE_RECIPE,
+    TEXT_RECIPE,
+    TrainedModel,
+    train_combined_model,
+    train_image_model,
+    train_text_model,
+)
+from models.text_encoder import ENCODER
+from models.training import Recipe, TrainingOptions
+from shallow.words import teacher_probabilities
+
+
 def with_overrides(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
     """The recipe with the epochs, the batch size and the patience of the command line."""
     names = ("epochs", "batch_size", "patience")
@@ -95,7 +102,10 @@ def process_group(device: torch.device):
         torch.cuda.set_device(device)  # NCCL sends objects through the current device
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        with open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull if process_rank() else sys.stdout):
+        with (
+            open(os.devnull, "w", errors="backslashreplace") as devnull,
+            contextlib.redirect_stdout(devnull if process_rank() else sys.stdout),
+        ):
             yield
             distributed.barrier()
     finally:
@@ -209,7 +219,3 @@ def main() -> None:
     with process_group(device):
         train(arguments, device)
         print(f"done in {time.perf_counter() - start:.0f} s; checkpoints are in {arguments.data_dir / 'checkpoints'}.")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -8,6 +8,11 @@ A page holds each table between `<!-- table: NAME -->` and `<!-- end -->`, where
 figures, but no texts except the names of tasks, models and metrics.
 """
 
+if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
+    from marketplace.command_line import run
+
+    run("evaluation.pages")
+
 import re
 from argparse import ArgumentParser
 from collections.abc import Mapping
@@ -17,7 +22,6 @@ from typing import Any
 import pandas as pd
 
 from evaluation.results import caption, markdown, read_results, results_markdown, rows_table
-from marketplace.command_line import run
 from marketplace.data_folder import ROOT, DataFolder, UserError, read_json, write_json
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -126,7 +130,3 @@ def main() -> None:
         if new != old:
             page.write_text(new, encoding="utf-8")
             print(f"wrote the tables of {page.relative_to(ROOT)}")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -5,6 +5,11 @@
 reads every `results/*.json` of the data folder and prints its rows, one table a file.
 """
 
+if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
+    from marketplace.command_line import run
+
+    run("evaluation.results")
+
 import json
 import os
 import platform
@@ -19,7 +24,7 @@ import pandas as pd
 from sklearn.metrics import accuracy_score
 
 from evaluation.metrics import classification_metrics
-from marketplace.command_line import argument_parser, run
+from marketplace.command_line import argument_parser
 from marketplace.data_folder import DataFolder, UserError, read_json, write_json
 from marketplace.dataset import SPLITS, rows_of_split
 
@@ -225,7 +230,3 @@ def main() -> None:
         table = rows_table(results["rows"])
         left_aligned = table.apply(lambda column: column.str.ljust(column.str.len().max()))
         print(f"\n{results['name']}\n{left_aligned.to_string(index=False, justify='left')}")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,7 +1,10 @@
 """What every script shares: arguments, progress bar, printed report and exit status."""
 
 import argparse
+import contextlib
 import errno
+import importlib
+import io
 import os
 import re
 import sys
@@ -55,11 +58,43 @@ def print_report(report: Mapping[str, Any]) -> None:
             print(f"  {name}: {len(value) if isinstance(value, list) else value}")
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a script's `main` and exit with 0 when it is done, 1 and one sentence on stderr when it cannot be done,
-    2 for wrong arguments (argparse), 130 for Ctrl-C."""
+class Stream(io.FileIO):
+    """Standard output or standard error, which may be full or have lost its reader."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # Python flushes it once more when it exits
+            if self.fileno() == 1:
+                error.filename = "standard output"
+                raise
+            return len(data)  # a note is lost, and the work goes on
+
+
+def open_streams() -> None:
+    """Make standard output and error take any text in any encoding; where they are closed, texts go nowhere."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # a closed stream would be the next file that is opened
+    os.close(descriptor)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        old = getattr(sys, name)
+        if old is getattr(sys, f"__{name}__"):  # and not what a test or a notebook has put in its place
+            by_line = old is None or old.line_buffering or old.write_through
+            raw = io.BufferedWriter(Stream(number, "w", closefd=False))
+            setattr(sys, name, io.TextIOWrapper(raw, old and old.encoding, "backslashreplace", line_buffering=by_line))
+
+
+def run(main: Callable[[], object] | str) -> None:
+    """Run a script's `main`, or `main` of the module of that name, which is imported first.
+
+    Exits with 1 and one sentence on stderr when it cannot be done, 2 for wrong arguments (argparse), 130 for Ctrl-C,
+    also while the modules that the script needs are imported. MARKETPLACE_TRACEBACK=1 shows the whole traceback of an
+    unexpected exception.
+    """
+    open_streams()
     try:
-        main()
+        (importlib.import_module(main).main if isinstance(main, str) else main)()
         sys.stdout.flush()
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -71,7 +106,6 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:
         # The reader of our output has exited (`| head`). SIGPIPE stays ignored: it would also end the process when a
         # server closes a connection.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         where = error.filename or "the data folder"
@@ -79,3 +113,13 @@ def run(main: Callable[[], None]) -> None:
             sys.exit(f"error: no space is left on the disk of {where}: free some and run the command again.")
         cause = error.strerror or first_line(error)
         sys.exit(f"error: {where} cannot be used ({cause}): check the path and its permissions.")
+    except Exception as error:
+        if os.environ.get("MARKETPLACE_TRACEBACK"):
+            raise
+        sys.exit(
+            f"error: an unexpected {type(error).__name__} ({first_line(error)}): run the command again with "
+            "MARKETPLACE_TRACEBACK=1 to see the whole traceback, and report it."
+        )
+    finally:
+        with contextlib.suppress(OSError):  # the fault that is reported came first
+            sys.stdout.flush()

@@ -1,12 +1,16 @@
 """The data folder: the names of its files, and how a file is written whole or not at all.
 
 Every script and notebook works on one data folder (`--data-dir`, default `data`).
+
+    python -m marketplace.data_folder --clean DIR        # delete what the project has made there
 """
 
+import argparse
 import contextlib
 import json
 import os
-import secrets
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +19,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent  # of the repository
 PARTIAL_SUFFIX = ".partial"
 OLD_SECONDS = 24 * 60 * 60  # a partial file older than this belongs to a run that was killed
+
+
+# What is made from the raw data, in the order in which it is deleted: a folder is known as ours by its tables.
+OUTPUTS = (
+    *("embeddings", "checkpoints", "results", "index", "notebooks", "clean_images_[0-9]*", "clean_tabular_report.json"),
+    *("download_report.json", "download_images_report.json", "duplicates.json", "main_categories.json"),
+    *("products_table_clean.json", "images_table.json", "products_table.json"),
+)
+RAW_DATA = ("images", "marketplace.db")
 
 
 class UserError(Exception):
@@ -50,6 +63,25 @@ class DataFolder:
     def clean_images_manifest(self, size: int) -> Path:
         return self.clean_images(size) / "manifest.json"
 
+    def remove_outputs(self) -> None:
+        """Delete what the project has made, of the sample also its raw data; links are deleted, not followed.
+
+        Raises UserError when the folder is not one that the project works on.
+        """
+        folder = self.path.resolve()
+        sample = folder == ROOT / "data" / "sample"
+        patterns = OUTPUTS + RAW_DATA if sample else OUTPUTS
+        paths = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+        known = sample or any(path.exists() for path in (self.database, self.products_table, self.products_table_clean))
+        if any(place.is_relative_to(folder) for place in (ROOT, Path.home())) or (paths and not known):
+            raise UserError(f"nothing is deleted in {folder}: it is no data folder with tables, so give another one.")
+        print(f"deleting in {folder}: {', '.join(path.name for path in paths) or 'nothing'}", file=sys.stderr)
+        for path in paths:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
     def report(self, name: str) -> Path:
         """Path of a script's report, e.g. `report("clean_tabular")`."""
         return self.path / f"{name}_report.json"
@@ -66,7 +98,7 @@ def write_whole(path: Path, flush: bool = True) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if flush:
         remove_old_partial_files(path.parent)
-    partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
+    partial = path.with_name(f".{os.urandom(8).hex()}{PARTIAL_SUFFIX}")
     try:
         yield partial
         if flush:
@@ -115,3 +147,17 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message, without a final stop, to quote inside a sentence."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(". ")
+
+
+def main() -> None:
+    """Only the standard library is needed, so that `make clean` works before the installation."""
+    parser = argparse.ArgumentParser(description="Delete what the project has made in a data folder.")
+    parser.add_argument("--clean", required=True, metavar="DIR", type=DataFolder, help="the data folder")
+    try:
+        parser.parse_args().clean.remove_outputs()
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

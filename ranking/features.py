@@ -5,6 +5,8 @@ TextModel and ImageModel, of which one is enough; writes embeddings/ only.
 """
 
 import hashlib
+import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,7 +92,14 @@ def build_index(folder: DataFolder) -> ProductIndex:
     """
     networks = load_networks(folder)
     products = load_products(folder.path)
-    texts = load_texts(folder.path, products, networks.encoder, weights_hash=networks.encoder_weights)
+    try:
+        texts = load_texts(folder.path, products, networks.encoder, weights_hash=networks.encoder_weights)
+    except OSError as error:  # no right to write there, or a full disk; the memory map outlives its file
+        print(
+            f"warning: {folder.embeddings} cannot be used ({error.strerror}): all texts are embedded.", file=sys.stderr
+        )
+        with tempfile.TemporaryDirectory() as scratch:
+            texts = load_texts(scratch, products, networks.encoder, weights_hash=networks.encoder_weights)
     photos = None
     if networks.image_encoder is not None:
         photos = load_photos(folder.path, products, networks.image_size)

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,93 @@ def test_the_installation_is_bound_by_the_lock(project):
     lines = [line for line in make(project, "-n", "test").splitlines() if "pip install" in line]
     assert len(lines) == 2 and all("--constraint requirements.lock" in line for line in lines)
     assert "--editable ." in lines[0]
+
+
+UNFIT = (
+    "my data",
+    "",
+    "data ",
+    "/",
+    "//",
+    "-data",
+    "~",
+    "~/data",
+    "a\nb",
+    "d\xe9",
+    *(f"a{c}b" for c in "$#%*?:;'\"`\\!&|<>()[]{}=,"),
+)
+
+
+@pytest.mark.parametrize(
+    "value", [*UNFIT, "$(shell touch touched)", "$$HOME", "'; touch touched; '", "`touch touched`"]
+)
+def test_a_data_folder_that_make_cannot_hold_is_refused_before_anything_is_done(project, value):
+    before = sorted(project.rglob("*"))
+    for arguments, variables in (([f"DATA_DIR={value}"], {}), ([], {"DATA_DIR": value})):
+        for target in ("run", "clean"):
+            command = ["make", target, *arguments]
+            result = subprocess.run(command, cwd=project, env=os.environ | variables, capture_output=True, text=True)
+            assert result.returncode == 2 and result.stdout == ""
+            assert result.stderr.partition(": *** ")[2] == (
+                f"DATA_DIR is '{value}': give a path of a-z A-Z 0-9 _./+@- alone, "
+                "or run the scripts, which take any.  Stop.\n"
+            )
+    assert sorted(project.rglob("*")) == before
+
+
+@pytest.fixture
+def cleaning(project) -> Path:
+    """The project with the module that deletes, and a Python that runs it."""
+    (project / "marketplace").mkdir()
+    for name in ("__init__.py", "data_folder.py"):
+        shutil.copy(ROOT / "marketplace" / name, project / "marketplace")
+    (project / ".venv" / "bin" / "python").write_text(
+        f'#!/bin/sh\nPYTHONDONTWRITEBYTECODE=1 exec {sys.executable} "$@"\n'
+    )
+    return project
+
+
+KEPT = ("images/1.jpg", "marketplace.db", "notes.txt", "sales_report.json", "clean_images_of_mine/1.jpg")
+MADE = (
+    *("products_table.json", "images_table.json", "products_table_clean.json", "main_categories.json"),
+    *("duplicates.json", "download_report.json", "clean_images_64_report.json", "clean_images_64/manifest.json"),
+    *("embeddings/key/vectors.float16", "checkpoints/text_model_best.pt", "results/a.json", "index/product_index.npz"),
+    *("notebooks/product_ranking.ipynb", "clean_tabular_report.json", "download_images_report.json"),
+)
+
+
+def fill(folder: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("data", KEPT), ("data/sample", KEPT[2:]), ("./data/sample/", KEPT[2:]), ("of+me@home/1.0_a", KEPT)],
+)
+def test_clean_deletes_what_was_made_names_it_and_follows_no_link(cleaning, name, kept):
+    folder, outside = cleaning / name, cleaning / "outside"
+    fill(folder, KEPT + MADE)
+    fill(outside, ("precious", "my data/__pycache__/x.pyc", "my/precious", "data/precious"))
+    (folder / "clean_images_128").symlink_to(outside)
+    printed = subprocess.run(["make", "clean", f"DATA_DIR={name}"], cwd=cleaning, capture_output=True, text=True)
+    assert printed.returncode == 0
+    for word in (f"deleting in {folder.resolve()}: ", "checkpoints", "products_table.json", "clean_images_128"):
+        assert word in printed.stderr
+    left = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    assert left == set(kept)
+    assert sorted(path.name for path in outside.rglob("*") if path.is_file()) == ["precious"] * 3
+    make(cleaning, "clean", f"DATA_DIR={name}")  # nothing is left to delete
+
+
+@pytest.mark.parametrize("name", [".", "..", "docs", "data/.."])
+def test_clean_deletes_nothing_where_no_data_folder_is(cleaning, name):
+    for folder in (cleaning, cleaning / "docs"):
+        fill(folder, ("results/mine.json", "index/mine", "notebooks/mine.ipynb"))
+    fill(cleaning, ("products_table.json",))
+    before = sorted(cleaning.rglob("*"))
+    result = subprocess.run(["make", "clean", f"DATA_DIR={name}"], cwd=cleaning, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert f"error: nothing is deleted in {(cleaning / name).resolve()}: " in result.stderr.splitlines()[0]
+    assert sorted(cleaning.rglob("*")) == before

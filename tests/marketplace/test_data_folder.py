@@ -140,6 +140,10 @@ def test_a_missing_column_is_named(tmp_path):
         ("raise MemoryError", 1, "not enough free memory"),
         (f"raise OSError({errno.ENOSPC}, os.strerror({errno.ENOSPC}), 'a.json')", 1, "no space is left .* a.json"),
         ("open('/nowhere/at/all', 'w')", 1, "/nowhere/at/all cannot be used"),
+        ("1 / 0", 1, r"^error: an unexpected ZeroDivisionError \(division by zero\): .*MARKETPLACE_TRACEBACK=1"),
+        ("raise RecursionError('deep\\nand deeper')", 1, r"RecursionError \(deep\): "),
+        ("'\\ud800'.encode()", 1, "an unexpected UnicodeEncodeError"),
+        ("import no_such_module", 1, r"ModuleNotFoundError \(No module named 'no_such_module'\)"),
     ],
 )
 def test_exit_status_and_sentence(statement, status, message):
@@ -152,6 +156,102 @@ def test_exit_status_and_sentence(statement, status, message):
     assert "Traceback" not in result.stderr
     assert len(result.stderr.splitlines()) == (1 if status else 0)
     assert pd.Series([result.stderr]).str.contains(message).all()
+
+
+def test_the_whole_traceback_is_shown_on_demand():
+    code = "from marketplace.command_line import run\nrun(lambda: 1 / 0)"
+    result = run_script("-c", code, env=os.environ | {"MARKETPLACE_TRACEBACK": "1"})
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr and "ZeroDivisionError: division by zero" in result.stderr
+
+
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+ESCAPED = "\\xa35 caf\\xe9 \\U0001fa91 \\ud83d\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "redirection", "expected"),
+    [
+        (
+            {"PYTHONIOENCODING": "utf-8"},
+            "",
+            (0, ESCAPED.encode().decode("unicode-escape")[:-2] + "\\ud83d\n", "note\n"),
+        ),
+        ({"PYTHONIOENCODING": "ascii"}, "", (0, ESCAPED, "note\n")),
+        ({"PYTHONIOENCODING": "ascii:strict"}, "", (0, ESCAPED, "note\n")),
+        (C_LOCALE, "", (0, ESCAPED, "note\n")),
+        ({"PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": "1"}, "", (0, ESCAPED, "note\n")),
+        ({"PYTHONIOENCODING": "ascii"}, "2>&-", (0, ESCAPED, "")),
+        ({"PYTHONIOENCODING": "ascii"}, "2>/dev/full", (0, ESCAPED, "")),
+        ({}, ">&-", (0, "", "note\n")),
+        ({}, "<&- >&- 2>&-", (0, "", "")),
+        ({}, ">/dev/full 2>/dev/full", (1, "", "")),
+        ({}, "1</dev/null", (1, "", "note\nerror: standard output cannot be used (Bad file descriptor): ")),
+        ({}, ">/dev/full", (1, "", "note\nerror: no space is left on the disk of standard output: ")),
+        ({"PYTHONUNBUFFERED": "1"}, ">/dev/full", (1, "", "error: no space is left on the disk of standard output: ")),
+    ],
+)
+def test_streams_of_any_encoding_that_may_be_closed_or_full(environment, redirection, expected, tmp_path):
+    code = (
+        "import sys; from marketplace.command_line import run\n"
+        "def main():\n"
+        "    file = open(sys.argv[1], 'w')\n"  # may not take the place of a closed stream
+        "    print('£5 café 🪑 \\ud83d'); print('note', file=sys.stderr)\n"
+        "    file.close()\n"
+        "run(main)"
+    )
+    (tmp_path / "script.py").write_text(code, encoding="utf-8")
+    command = [
+        "sh",
+        "-c",
+        f'exec "$@" {redirection}',
+        "sh",
+        sys.executable,
+        *map(str, (tmp_path / "script.py", tmp_path / "file")),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""} | environment
+    result = subprocess.run(command, env=environment, capture_output=True, timeout=60)
+    status, output, errors = expected
+    assert (result.returncode, result.stdout.decode()) == (status, output)
+    assert result.stderr.decode().startswith(errors) and len(result.stderr.splitlines()) <= 2
+    assert not (tmp_path / "file").read_bytes()
+
+
+@pytest.fixture
+def slow_modules(tmp_path) -> dict[str, str]:
+    """An environment in which heavy modules say so and take a minute to import."""
+    slow = "import time\nprint('importing', flush=True)\nfor _ in range(600): time.sleep(0.1)\n"
+    for name in ("numpy", "pandas", "PIL", "sqlalchemy", "torch"):
+        (tmp_path / f"{name}.py").write_text(slow)
+    return os.environ | {"PYTHONPATH": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *sorted(path.name for path in ROOT.glob("*.py") if path.name != "predict_category.py"),
+        "predict_category.py --checkpoint none --text lamp",  # it reads its arguments first
+        "-m evaluation.results",
+        "-m evaluation.pages",
+    ],
+)
+def test_ctrl_c_is_answered_while_modules_are_imported(command, slow_modules, tmp_path):
+    script = subprocess.Popen(
+        [sys.executable, *command.split()],
+        **{"cwd": ROOT, "env": slow_modules, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True},
+    )
+    with script:
+        assert script.stdout.readline() == "importing\n"
+        script.send_signal(signal.SIGINT)
+        errors = script.communicate(timeout=30)[1]
+    assert script.returncode == 130
+    assert errors.startswith("stopped by Ctrl-C") and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("--epochs=none", 2)])
+def test_arguments_are_read_before_torch_is_imported(argument, status, slow_modules):
+    result = run_script("train_models.py", argument, env=slow_modules, timeout=30)
+    assert result.returncode == status and "usage: train_models.py" in result.stdout + result.stderr
 
 
 def test_a_closed_pipe_is_no_fault():

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from html.parser import HTMLParser
 
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from repository import run_script
+from repository import ROOT, run_script
 from untrained_networks import write_untrained_checkpoints
 
 import rank_products
@@ -304,6 +305,35 @@ def test_a_stale_index_is_rebuilt_and_the_command_says_why(rank, folder, tmp_pat
     assert "because the table and the image model changed since the old one was built" in printed.err
     assert len(json.loads(printed.out)["results"]) == 10
     assert "loaded in" in rank("--product", "00000000-evil", data_dir=copy.path).err
+
+
+def test_an_index_that_cannot_be_kept_answers_with_a_warning(rank, folder, tmp_path):
+    ignored = shutil.ignore_patterns("image_model*", "index", "embeddings")
+    copy = DataFolder(shutil.copytree(folder.path, tmp_path / "data", ignore=ignored))
+    for path in (copy.index, copy.embeddings):  # files in the place of folders, as root may write to every folder
+        path.touch()
+    printed = rank("--product", "00000000-evil", "--json", data_dir=copy.path)
+    assert len(json.loads(printed.out)["results"]) == 10
+    assert re.search(r"^warning: .*data/embeddings cannot be used \(.+\)", printed.err, re.MULTILINE)
+    assert re.search(r"^warning: the index is not kept, for .*data/index cannot be written", printed.err, re.MULTILINE)
+    for path in (copy.index, copy.embeddings):
+        path.unlink()
+    again = rank("--product", "00000000-evil", "--json", data_dir=copy.path)
+    assert again.out == printed.out and "warning" not in again.err
+
+
+@pytest.mark.parametrize("redirection", ["", "2>&-", "2>/dev/full"])
+def test_json_stays_json_in_every_encoding(folder, results, redirection):
+    arguments = ["--data-dir", str(folder.path), "--product", "00000000-evil"]
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "rank_products.py", *arguments]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result, table = (
+        subprocess.run([*command, *options], cwd=ROOT, env=environment, capture_output=True, timeout=60)
+        for options in (["--json"], [])
+    )
+    assert (result.returncode, table.returncode) == (0, 0)
+    assert json.loads(result.stdout)["results"] == results("--product", "00000000-evil")
+    assert table.stdout.count(rb"\xa3") == 10
 
 
 def test_a_missing_damaged_or_older_index_has_to_be_built(folder, tmp_path):
