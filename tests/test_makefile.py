@@ -38,10 +38,14 @@ def project(tmp_path) -> Path:
     return tmp_path
 
 
+def environment() -> dict[str, str]:
+    """Without what `make test` passes on to a make that it starts."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+
+
 def make(project: Path, *arguments: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     result = subprocess.run(
-        ["make", *arguments], cwd=project, env=environment, capture_output=True, text=True, timeout=60
+        ["make", *arguments], cwd=project, env=environment(), capture_output=True, text=True, timeout=60
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -116,7 +120,7 @@ def test_a_data_folder_that_make_cannot_hold_is_refused_before_anything_is_done(
     for arguments, variables in (([f"DATA_DIR={value}"], {}), ([], {"DATA_DIR": value})):
         for target in ("run", "clean"):
             command = ["make", target, *arguments]
-            result = subprocess.run(command, cwd=project, env=os.environ | variables, capture_output=True, text=True)
+            result = subprocess.run(command, cwd=project, env=environment() | variables, capture_output=True, text=True)
             assert result.returncode == 2 and result.stdout == ""
             assert result.stderr.partition(": *** ")[2] == (
                 f"DATA_DIR is '{value}': give a path of a-z A-Z 0-9 _./+@- alone, "
