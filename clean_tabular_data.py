@@ -31,11 +31,9 @@ from marketplace.data_folder import DataFolder, UserError, write_json, write_who
 from marketplace.gazetteer import RULES, Gazetteer, split_location
 from marketplace.listing_text import (
     POSTED,
-    POSTED_OVER_LINES,
     clean_description,
     clean_line,
     clean_product_name,
-    clean_text,
     compared_text,
     is_null,
     normalised_text,
@@ -48,7 +46,7 @@ NEEDED_COLUMNS = ("id", "product_name", "category", "product_description", "pric
 TEXT_COLUMNS = ("product_name", "product_description", "category", "location")
 SAME_LISTING = ["product_name", "product_description", "location"]
 FAR_FROM_COUNTY_KM = 100
-PATH_SEPARATOR = re.compile(r" [/／] | ?(?:[>＞»›]|&gt;)+ ?")  # no slash without spaces: `Ham/Amateur Radios`
+PATH_SEPARATOR = re.compile(r" [/／] | ?-?(?:[>＞»›]|&gt;)+ ?")  # no slash without spaces: `Ham/Amateur Radios`
 Step = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -135,12 +133,16 @@ def merge_categories(products: pd.DataFrame) -> pd.DataFrame:
     rows_of = Counter(products["category"])
     parts_of = {path: [part.strip() for part in PATH_SEPARATOR.split(f" {path} ")] for path in sorted(rows_of)}
     key_of = functools.cache(lambda part: re.sub(r"\s*/\s*", "/", compared_text(part).casefold()))
-    longest = {key_of("/".join(parts)): parts for parts in sorted(parts_of.values(), key=len)}
+    beginnings = [parts[: count + 1] for parts in parts_of.values() for count in range(len(parts))]
+    longest = {key_of("/".join(parts)): parts for parts in sorted(beginnings, key=len)}
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for path, parts in parts_of.items():
-        parts_of[path] = max(parts, longest[key_of("/".join(parts))], key=len)  # its own where they are equally long
-        for part in parts_of[path]:
-            spellings[key_of(part)][part] += rows_of[path]
+        split: list[str] = []
+        for part in parts:
+            split = max([*split, part], longest[key_of("/".join([*split, part]))], key=len)  # the first of equal ones
+        parts_of[path] = split
+        for part in split:
+            spellings[key_of(part)][part] += rows_of[path] if split == parts else 0  # divided anew: it has no vote
     names = {
         key: max(rows, key=lambda part: (rows[part], part == compared_text(part), part))
         for key, rows in spellings.items()
@@ -232,38 +234,31 @@ def clean_products(
     report = {
         "rows in": len(raw),
         "set aside": {reason: list(rows["id"].fillna("")) for reason, rows in set_aside.items()},
-        **describe(products, cells, set_aside.get("place unknown", products[:0])),
+        **describe(products, cells),
     }
     duplicates = kept_ids_of_duplicates(set_aside["duplicate"], products) if "duplicate" in set_aside else {}
     return products[list(CLEAN_COLUMNS)].reset_index(drop=True), duplicates, report
 
 
-def describe(products: pd.DataFrame, cells: pd.DataFrame, nowhere: pd.DataFrame) -> dict[str, Any]:
-    """The report on the clean `products`; `cells` are the texts before cleaning, with the same index.
-
-    `nowhere` are the rows that were set aside because their place is unknown.
-    """
+def describe(products: pd.DataFrame, cells: pd.DataFrame) -> dict[str, Any]:
+    """The report on the clean `products`; `cells` are the texts of all rows before cleaning."""
+    unknown_counties = _map(functools.cache(lambda text: split_location(text).unknown or None), cells["location"])
+    unknown_counties = cells["id"].fillna("").groupby(unknown_counties).agg(sorted).to_dict()
     cells = cells.loc[products.index]
     posted_before, posted = (
         table["product_description"].str.contains(POSTED).astype(bool) for table in (cells, products)
     )
-    broken = _map(
-        lambda text: bool(POSTED_OVER_LINES.search(clean_text(text))), cells["product_description"][posted_before]
-    )
     category_before = _map(functools.cache(clean_line), cells["category"])
     merged = category_before[category_before != products["category"]] + " -> " + products["category"]
-    looked_up = pd.concat([products, nowhere])
-    unknown_counties = _map(functools.cache(lambda text: split_location(text).unknown or None), looked_up["location"])
     located = {rule: int((products["place_rule"] == rule).sum()) for rule in RULES}
     return {
         "rows out": len(products),
         "banners removed": int((posted_before & ~posted).sum()),
         "descriptions that still say Posted by": list(products.loc[posted, "id"]),
-        "banners over several lines": list(products.loc[broken.index[broken.astype(bool)], "id"]),
         "located by": located,
         "share located by": {rule: round(count / max(1, len(products)), 4) for rule, count in located.items()},
         "town far from its county": list(products.loc[products["county_km"] > FAR_FROM_COUNTY_KM, "id"]),
-        "county not understood": looked_up["id"].groupby(unknown_counties).agg(sorted).to_dict(),
+        "county not understood": unknown_counties,
         "category spellings merged": {change: int(rows) for change, rows in merged.value_counts().sort_index().items()},
         "split": {name: int((products["split"] == name).sum()) for name in ("train", "validation", "test")},
         "main category": {name: int(count) for name, count in products.groupby("main_category").size().items()},

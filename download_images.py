@@ -11,7 +11,6 @@ if __name__ == "__main__":  # before the imports, which take a while: run() answ
     run("download_images")
 
 import argparse
-import os
 import re
 import time
 from collections import Counter
@@ -96,8 +95,8 @@ def close_redirect(response: requests.Response, **_: Any) -> None:
 class Downloader:
     """Fetches photos into a folder; its threads share it."""
 
-    def __init__(self, images: Path, names: dict[str, str], threads: int, timeout: float):
-        self.images, self.names, self.timeout = images, names, timeout
+    def __init__(self, images: Path, threads: int, timeout: float):
+        self.images, self.timeout = images, timeout
         self.answered: set[str] = set()  # hosts
         self.failures: Counter[str] = Counter()  # of hosts
         self.session = requests.Session()
@@ -156,33 +155,30 @@ class Downloader:
         except NotFetchedError as error:
             self.failures[host] += error.pause is not None
             return image_id, str(error)
-        with write_whole(self.images / self.names.get(image_id, f"{image_id}.jpg"), flush=False) as partial:
+        with write_whole(self.images / f"{image_id}.jpg", flush=False) as partial:
             partial.write_bytes(content)
         return image_id, None
 
 
-def photos_in(folder: DataFolder) -> tuple[set[str], dict[str, str]]:
-    """Ids whose photo is in the folder, and by id the file names of those that are empty or called broken.
+def photos_in(folder: DataFolder) -> set[str]:
+    """Ids whose photo is in the folder, but for those of zero bytes and those that clean_images.py calls broken.
 
-    A file that has changed since the report, even by a copy with the old time, is none of these. So a photo that the
-    server has broken, too, is fetched once for each report and not at every run.
+    A file that has changed since the report is not called broken. So a photo that is broken on the server, too, is
+    fetched once for each report, not at every run.
     """
-    there, again = set(), {}
-    broken: dict[str, int] = {}  # time of the report by file name
-    for path in sorted(folder.path.glob("clean_images_*_report.json"), key=os.path.getmtime):
-        report = read_json(path, "clean_images.py")
-        for reason, names in report["set_aside"].items():
-            if reason.startswith("broken") and Path(report["images"]).resolve() == folder.images.resolve():
-                broken |= dict.fromkeys(names, path.stat().st_mtime_ns)
-    for entry in os.scandir(folder.images):
-        image_id, ending = os.path.splitext(entry.name)
-        if ending.lower() in (".jpg", ".jpeg"):
-            status = entry.stat() if entry.is_file() else None  # a folder or a link to nothing is left to the user
-            if status and (status.st_size == 0 or status.st_ctime_ns <= broken.get(entry.name, 0)):
-                again[image_id] = entry.name
-            else:
-                there.add(image_id)
-    return there, again
+    broken: dict[str, float] = {}  # time of the latest report by file name
+    for report in sorted(folder.path.glob("clean_images_*_report.json"), key=lambda path: path.stat().st_mtime):
+        for reason, names in read_json(report, "clean_images.py")["set_aside"].items():
+            if reason.startswith("broken"):
+                broken |= dict.fromkeys(names, report.stat().st_mtime)
+    photos = [path for path in folder.images.iterdir() if path.suffix.lower() in (".jpg", ".jpeg")]
+    bad = {
+        path.stem
+        for path in photos
+        if path.suffix == ".jpg" and path.is_file()  # the name under which a photo is written; no link to nothing
+        if path.stat().st_size == 0 or path.stat().st_ctime <= broken.get(path.name, 0)
+    }
+    return {path.stem for path in photos} - bad
 
 
 def choose_links(table: pd.DataFrame, there: set[str]) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
@@ -218,7 +214,7 @@ def main() -> None:
     table = read_table(folder.images_table, "download_products_table.py", ("id", "bucket_link"))
     folder.images.mkdir(parents=True, exist_ok=True)
     remove_old_partial_files(folder.images)
-    there, again = photos_in(folder)
+    there = photos_in(folder)
     links, not_fetched = choose_links(table, there)
     chosen = links[: arguments.limit]
     if not links:
@@ -231,7 +227,7 @@ def main() -> None:
         "not tried": len(links),
         "not fetched": not_fetched,
     }
-    downloader = Downloader(folder.images, again, arguments.workers, arguments.timeout)
+    downloader = Downloader(folder.images, arguments.workers, arguments.timeout)
     try:  # leaving the pool does not wait for its threads, one of which may wait for a silent server
         with (
             ThreadPool(min(arguments.workers, max(1, len(chosen)))) as pool,

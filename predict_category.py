@@ -61,7 +61,7 @@ def main() -> None:
         pixels = load_query_photo(arguments.image, predictor.image_size)
     top = predictor.top(predictor.probabilities(windows, pixels), arguments.top)
     if arguments.json:
-        print(json.dumps({"predictions": top}))  # in ASCII, which every terminal and pipe takes
+        print(json.dumps({"predictions": top}, allow_nan=False))  # in ASCII, for any stream
     else:
         for line in top:
             print(f"{line['probability']:6.1%}  {line['category']}")

@@ -1,7 +1,6 @@
 """What every script shares: arguments, progress bar, printed report and exit status."""
 
 import argparse
-import contextlib
 import errno
 import importlib
 import io
@@ -58,31 +57,16 @@ def print_report(report: Mapping[str, Any]) -> None:
             print(f"  {name}: {len(value) if isinstance(value, list) else value}")
 
 
-class Stream(io.FileIO):
-    """Standard output or standard error, which may be full or have lost its reader."""
-
-    def write(self, data: Any, /) -> int:
-        try:
-            return super().write(data)
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # Python flushes it once more when it exits
-            if self.fileno() == 1:
-                error.filename = "standard output"
-                raise
-            return len(data)  # a note is lost, and the work goes on
-
-
 def open_streams() -> None:
-    """Make standard output and error take any text in any encoding; where they are closed, texts go nowhere."""
+    """Let standard output and error take any text in any encoding; where they are closed, texts go nowhere."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # a closed stream would be the next file that is opened
     os.close(descriptor)
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        old = getattr(sys, name)
-        if old is getattr(sys, f"__{name}__"):  # and not what a test or a notebook has put in its place
-            by_line = old is None or old.line_buffering or old.write_through
-            raw = io.BufferedWriter(Stream(number, "w", closefd=False))
-            setattr(sys, name, io.TextIOWrapper(raw, old and old.encoding, "backslashreplace", line_buffering=by_line))
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115
+        setattr(sys, name, stream)
+        if isinstance(stream, io.TextIOWrapper):  # and not what a test or a notebook has put in its place
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(main: Callable[[], object] | str) -> None:
@@ -108,7 +92,7 @@ def run(main: Callable[[], object] | str) -> None:
         # server closes a connection.
         sys.exit(1)
     except OSError as error:
-        where = error.filename or "the data folder"
+        where = error.filename or "standard output or the data folder"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             sys.exit(f"error: no space is left on the disk of {where}: free some and run the command again.")
         cause = error.strerror or first_line(error)
@@ -121,5 +105,8 @@ def run(main: Callable[[], object] | str) -> None:
             "MARKETPLACE_TRACEBACK=1 to see the whole traceback, and report it."
         )
     finally:
-        with contextlib.suppress(OSError):  # the fault that is reported came first
-            sys.stdout.flush()
+        for number, stream in enumerate((sys.stdout, sys.stderr), start=1):
+            try:
+                stream.flush()
+            except OSError:  # the fault that is reported came first; Python flushes once more when it exits
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)

@@ -5,7 +5,6 @@ Every script and notebook works on one data folder (`--data-dir`, default `data`
     python -m marketplace.data_folder --clean DIR        # delete what the project has made there
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -149,15 +148,10 @@ def first_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__).rstrip(". ")
 
 
-def main() -> None:
-    """Only the standard library is needed, so that `make clean` works before the installation."""
-    parser = argparse.ArgumentParser(description="Delete what the project has made in a data folder.")
-    parser.add_argument("--clean", required=True, metavar="DIR", type=DataFolder, help="the data folder")
+if __name__ == "__main__":  # of the standard library alone, so that `make clean` works before the installation
+    if len(sys.argv) != 3 or sys.argv[1] != "--clean":
+        sys.exit("usage: python -m marketplace.data_folder --clean DIR")
     try:
-        parser.parse_args().clean.remove_outputs()
+        DataFolder(sys.argv[2]).remove_outputs()
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -100,7 +100,7 @@ class Source:
         It is kept in the report, so it has no user and no password.
         """
         if self.file is None:
-            return {"host": self.host, "port": self.url.port, "database": self.url.database}
+            return {"host": self.url.host, "port": self.url.port, "database": self.url.database}
         journal = self.file.with_name(f"{self.file.name}-wal")  # what was written but not yet merged
         stats = [path.stat() for path in (self.file, journal) if path.exists()]
         size, modified = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
@@ -111,12 +111,7 @@ class Source:
         """The database in words."""
         if self.file is not None:
             return f"the SQLite database {self.file}"
-        return f"the PostgreSQL database {self.url.database} at {self.host}:{self.url.port}"
-
-    @property
-    def host(self) -> str:
-        """The host, or the several hosts that a URL may name as `?host=A:5432&host=B:5432`."""
-        return self.url.host or ",".join(self.url.query.get("host", ()))
+        return f"the PostgreSQL database {self.url.database} at {self.url.host}:{self.url.port}"
 
 
 def find_source(folder: DataFolder, credentials: Path | None) -> Source:
@@ -145,8 +140,14 @@ def sqlite_source(path: Path, found_in: str) -> Source:
 def source_from_url(text: str) -> Source:
     """The source of DATABASE_URL. Raises UserError, never with the URL, because the password is in it."""
     example = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+    parts = {"host": "host", "port": "port", "username": "user", "password": "password", "database": "dbname"}
     try:
+        text.encode()  # a byte that is no UTF-8 would end up in a message
         url = sqlalchemy.make_url(text)
+        for part, parameter in parts.items():  # libpq takes them as parameters, too, and prefers those
+            if isinstance(value := url.query.get(parameter), str):
+                url = url.set(**{part: value}).difference_update_query([parameter])  # type: ignore[arg-type]
+        port = int(url.port or 5432)
     except (ArgumentError, ValueError):
         raise UserError(
             f"DATABASE_URL is not a database URL such as {example}: correct it; special characters in the password "
@@ -156,17 +157,10 @@ def source_from_url(text: str) -> Source:
         return sqlite_source(Path(url.database or ""), "DATABASE_URL")
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise UserError(f"DATABASE_URL names the database type {url.get_backend_name()}: use postgresql or sqlite.")
-    # libpq takes the parts of the address as parameters, too: postgresql:///DATABASE?host=/var/run/postgresql&user=USER
-    for part, parameter in (("host", "host"), ("username", "user"), ("password", "password"), ("database", "dbname")):
-        if not getattr(url, part) and isinstance(value := url.query.get(parameter), str):
-            url = url.set(**{part: value}).difference_update_query([parameter])  # type: ignore[arg-type]
-    missing = [name for name in ("host", "username", "database") if not getattr(url, name) and name not in url.query]
+    missing = [name for name in ("host", "username", "database") if not getattr(url, name)]
     if missing:
         raise UserError(f"DATABASE_URL has no {', '.join(missing)}: write {example}.")
-    port = url.query.get("port", "5432")
-    if "host" not in url.query and isinstance(port, str) and port.isdecimal():
-        url = url.set(port=url.port or int(port)).difference_update_query(["port"])
-    return Source(url.set(drivername="postgresql+psycopg2"), "DATABASE_URL")
+    return Source(url.set(drivername="postgresql+psycopg2", port=port), "DATABASE_URL")
 
 
 class _TextLoader(yaml.SafeLoader):
@@ -178,7 +172,7 @@ class _TextLoader(yaml.SafeLoader):
 def read_credentials(path: Path) -> dict[str, str]:
     """The keys and values of a credentials file; prints a warning when other users can read the file.
 
-    Raises UserError, never with a part of the file's text, for that may be the password.
+    Raises UserError, never with a value of the file, for that may be the password.
     """
     example = "write it like credentials.yaml.example"
     try:
@@ -203,14 +197,15 @@ def read_credentials(path: Path) -> dict[str, str]:
     for key in keys.keys() - set(KEYS):
         nearest = difflib.get_close_matches(key, KEYS, n=1, cutoff=0)[0]
         raise UserError(f"the key {key} in the credentials file {path} is unknown: did you mean {nearest}?")
-    return keys
+    # a key left blank has its default; not so those of TLS, which would be switched off in silence
+    return {key: value for key, value in keys.items() if value or key.startswith("SSL")}
 
 
 def source_from_credentials(path: Path) -> Source:
     """A PostgreSQL source from a credentials file. Raises UserError that names the wrong key."""
     keys = read_credentials(path)
     where = f"in the credentials file {path}"
-    missing = [key for key in ("ENDPOINT", "USER", "PASSWORD", "DATABASE") if not keys.get(key)]
+    missing = [key for key in ("ENDPOINT", "USER", "PASSWORD", "DATABASE") if key not in keys]
     if missing:
         raise UserError(f"{', '.join(missing)} is missing {where}: add it, as in credentials.yaml.example.")
     if keys.get("DATABASE_TYPE", "postgresql").lower() not in ("postgresql", "postgres"):
@@ -295,7 +290,7 @@ def explain(error: Exception, source: Source) -> UserError:
     cause = re.sub(r"^(FATAL|ERROR):\s+", "", cause)
     # the user's own names are not searched for words: a database may be called certificates
     text = str(original)
-    for name in (source.url.database, source.url.username, source.host):
+    for name in (source.url.database, source.url.username, source.url.host):
         text = text.replace(f'"{name}"', "")
     text = re.sub(r'"[^"]*"', "", " ".join(text.split()))
     state = getattr(original, "pgcode", None)

@@ -6,7 +6,6 @@ Photos are decoded once into uint8, so that an epoch only indexes arrays.
 
 import hashlib
 import io
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,12 +91,9 @@ def load_query_photo(path: Path, size: int) -> np.ndarray:
             f"{MAX_PIXELS // 1_000_000} megapixels and {MAX_BYTES // 1_000_000} MB."
         ) from None
     except OSError as error:
-        cause = error.strerror
-        if isinstance(error, IsADirectoryError):
-            cause = "an empty name or the current folder" if path == Path() else "a folder"
-        elif re.match(r"\w{2,}:/|data:", str(path)):
-            cause = "a link, not a file"
-        raise UserError(f"the photo {path} cannot be opened ({cause}): give the path of a file.") from None
+        raise UserError(
+            f"the photo {path} cannot be opened ({error.strerror}): give the path of a file, not a folder or a link."
+        ) from None
     return np.asarray(Image.open(io.BytesIO(clean)))
 
 

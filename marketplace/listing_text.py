@@ -60,7 +60,6 @@ NAME = (
 LINES_OF_NAME = NAME.replace("| (?=", r"|\s+(?=").replace("120", "200")
 LAST_NAME = rf"{NAME}(?:(?:(?<=[,&])|(?<=&amp;)|(?<= and)|(?=\s+&(?:amp;)?\s+[A-Z]))\s+(?:&(?:amp;)?\s+)?{NAME})*"
 POSTED = re.compile(r"Posted\s+by\b")
-POSTED_OVER_LINES = re.compile(r"Posted\s+by\b[^.!?]*\n|Posted\n+by\b")
 BROKEN_BANNER = re.compile(
     rf"Posted\s+by\s+(?:a\s+seller|(?!{CARRIER})\S(?:{INSIDE}|(?<=[.&])\n+|\n+(?=&)){{0,60}}?)(?:"
     rf"(?:\s+in\s+{LINES_OF_NAME}?)?[.,]?(?:\s+[-–—|])?\s*"

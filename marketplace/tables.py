@@ -1,6 +1,5 @@
 """Tables as JSON lists of records: reading and writing them, and the columns of the clean products table."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -17,18 +16,13 @@ ROWS_AT_ONCE = 50_000
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as a JSON list of records, whole or not at all.
 
-    The rows are encoded in parts: the JSON text of a large table takes more memory than the table. Lone surrogates are
-    escaped, as by write_json.
+    The rows are encoded in parts: the JSON text of a large table takes more memory than the table.
     """
-    with write_whole(path) as partial, open(partial, "w", encoding="utf-8", errors="backslashreplace") as file:
+    with write_whole(path) as partial, open(partial, "w", encoding="utf-8") as file:
         file.write("[")
         for start in range(0, len(table), ROWS_AT_ONCE):
             rows = table.iloc[start : start + ROWS_AT_ONCE]
-            try:
-                records = rows.to_json(orient="records", force_ascii=False, double_precision=15)
-            except UnicodeEncodeError:  # of a lone surrogate; the json module is slower
-                values = rows.astype(object).where(rows.notna(), None)
-                records = json.dumps(values.to_dict("records"), ensure_ascii=False)
+            records = rows.to_json(orient="records", force_ascii=False, double_precision=15)
             file.write(("," if start else "") + records[1:-1])
         file.write("]\n")
 

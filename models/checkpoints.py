@@ -104,8 +104,8 @@ def load_checkpoint(
 def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
     """Load the weights of a checkpoint read from `path` into `model`; raises UserError when they do not fit."""
     name = type(model).__name__
-    if not all_finite(checkpoint["weights"]):
-        raise UserError(f"the checkpoint {path} has weights that are NaN or infinite: run train_models.py again.")
+    if not all_finite(checkpoint):
+        raise UserError(f"the checkpoint {path} has numbers that are NaN or infinite: run train_models.py again.")
     if checkpoint["model"] != name:
         raise UserError(f"the checkpoint {path} holds a {checkpoint['model']}, not a {name}: give another file.")
     try:

@@ -28,7 +28,7 @@ class Predictor:
     @torch.inference_mode()
     def probabilities(self, windows: np.ndarray | None, pixels: np.ndarray | None) -> np.ndarray:
         """Probabilities (C,) of the categories from the embedded windows of a text (W, 50, 768), from the pixels of a
-        photo (S, S, 3) uint8, or from both; raises UserError when one is not a number."""
+        photo (S, S, 3) uint8, or from both."""
         combined = self.model if isinstance(self.model, CombinedModel) else None
         device = next(self.model.parameters()).device
         text_output: Tensor | None = None
@@ -43,10 +43,7 @@ class Predictor:
             logits = combined.combine(text_output, image_output)
         else:
             [logits] = [output for output in (text_output, image_output) if output is not None]
-        probabilities = torch.softmax(logits[0].cpu().double() / self.temperature, 0)
-        if not probabilities.isfinite().all():
-            raise UserError("the network's probabilities are not numbers: run train_models.py again.")
-        return probabilities.numpy()
+        return torch.softmax(logits[0].cpu().double() / self.temperature, 0).numpy()
 
     def top(self, probabilities: np.ndarray, count: int) -> list[dict[str, str | float]]:
         """The `count` most probable categories, best first."""

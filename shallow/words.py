@@ -4,7 +4,6 @@ These models see what the networks see: the same texts or embeddings, the same s
 regularised is chosen on the validation split, as everything of the networks is.
 """
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from marketplace.data_folder import UserError
 from marketplace.dataset import rows_of_split
 
 TFIDF_C = (3.0, 10.0, 30.0)
@@ -26,24 +26,15 @@ TEACHER_FOLDS = 5
 
 
 class Words(TfidfVectorizer):
-    """TF-IDF weighted words. Texts without a word to keep (stop words or emoji alone) get one column of zeros, with
-    which a model answers the majority or the mean, and this is said once."""
+    """TF-IDF weighted words. Raises UserError when no text has a word to keep: of stop words or emoji alone, say."""
 
     def fit_transform(self, raw_documents, y=None):
         try:
             return super().fit_transform(raw_documents, y)
         except ValueError:  # the only one: the vocabulary is empty, before or after rare words are left out
-            _say_once("no text of train has a word that TF-IDF keeps: its model answers the majority or the mean.")
-            self.vocabulary = {"": 0}
-            try:
-                return super().fit_transform(raw_documents, y)
-            finally:
-                self.vocabulary = None
-
-
-@functools.cache
-def _say_once(sentence: str) -> None:
-    print(sentence)
+            raise UserError(
+                "no text of train has a word that TF-IDF keeps: give more listings, or listings with other texts."
+            ) from None
 
 
 def tfidf_model(C: float) -> Pipeline:

@@ -51,6 +51,10 @@ def test_the_keys_become_a_url(tmp_path):
     assert url.query == {}
 
 
+def test_keys_left_blank_have_their_defaults(tmp_path):
+    assert source_from_credentials(write(tmp_path, PORT="", DBAPI="", DATABASE_TYPE="")).url.port == 5432
+
+
 def test_older_names_and_missing_optional_keys_are_taken(tmp_path):
     names = {"HOST": "old.example.com", "DBUSER": "old", "DBPASSWORD": "0123"}
     left_out = dict.fromkeys(("ENDPOINT", "USER", "PASSWORD", "PORT", "DBAPI", "DATABASE_TYPE"))

@@ -49,7 +49,7 @@ def test_numbers_that_are_not_finite_are_neither_saved_nor_loaded(saved, value):
     checkpoint = torch.load(saved, weights_only=True)
     checkpoint["weights"]["bias"][1] = value
     torch.save(checkpoint, saved)
-    with pytest.raises(UserError, match=r"model\.pt has weights that are NaN or infinite: [^\n]*\.$"):
+    with pytest.raises(UserError, match=r"model\.pt has numbers that are NaN or infinite: [^\n]*\.$"):
         load_checkpoint(saved, nn.Linear(4, 3), LABELS)
 
 

@@ -198,21 +198,15 @@ def other_content(state, path):
     torch.save(torch.zeros(3), path)
 
 
-def not_finite(state, path):
-    weights = torch.load(state, weights_only=True)
-    weights["layer1.0.conv1.weight"][0] = torch.nan
-    torch.save(weights, path)
-
-
 def nothing(state, path):
     pass
 
 
-@pytest.mark.parametrize("make", [truncated, other_network, other_shapes, other_content, not_finite, nothing])
+@pytest.mark.parametrize("make", [truncated, other_network, other_shapes, other_content, nothing])
 def test_a_file_that_does_not_fit_is_one_sentence(make, state, tmp_path):
     path = tmp_path / "weights.pth"
     make(state, path)
-    with pytest.raises(UserError, match=r"the image weights .*weights\.pth (cannot|are in part NaN)[^\n]*\.$"):
+    with pytest.raises(UserError, match=r"the image weights .*weights\.pth cannot[^\n]*\.$"):
         load_image_weights(ImageModel(3), path)
 
 

@@ -241,7 +241,7 @@ def test_settings_hold_through_a_proxy_that_keeps_none_of_a_session(marketplace)
     "url",
     [
         "postgresql:///{0.database}?host={0.host}&port={0.port}&user={0.username}&password=p%40ss%2F%25%3A%23w",
-        "postgresql://{0.username}:p%40ss%2F%25%3A%23w@/{0.database}?host={0.host}:{0.port}&host=127.0.0.2:{0.port}",
+        "postgresql://{0.username}:wrong@other:1/{0.database}?host={0.host}&port={0.port}&password=p%40ss%2F%25%3A%23w",
         "postgresql://{0.username}:p%40ss%2F%25%3A%23w@:{0.port}/{0.database}?host={0.host}",
     ],
 )
@@ -366,6 +366,8 @@ def test_no_source_gets_advice(tmp_path):
     [
         ("not a url with s3cret", "DATABASE_URL is not a database URL"),
         ("postgresql://user:s3cret@host:abc/database", "DATABASE_URL is not a database URL"),
+        ("postgresql://user:s3cret@host/database?port=99x", "DATABASE_URL is not a database URL"),
+        ("postgresql://user:s3cret\udce9@host/database", "DATABASE_URL is not a database URL"),
         ("mysql://user:s3cret@host/database", "database type mysql"),
         ("postgresql://user:s3cret@/database", "no host"),
         ("sqlite:////nowhere/at/all.db", "is missing"),

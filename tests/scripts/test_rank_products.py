@@ -322,7 +322,7 @@ def test_an_index_that_cannot_be_kept_answers_with_a_warning(rank, folder, tmp_p
     assert again.out == printed.out and "warning" not in again.err
 
 
-@pytest.mark.parametrize("redirection", ["", "2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("redirection", ["", "2>&-"])
 def test_json_stays_json_in_every_encoding(folder, results, redirection):
     arguments = ["--data-dir", str(folder.path), "--product", "00000000-evil"]
     command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "rank_products.py", *arguments]
