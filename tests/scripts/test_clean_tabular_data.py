@@ -240,6 +240,21 @@ def test_the_spelling_of_most_rows_names_the_category():
     assert set(clean_products(table(*rows))[0]["main_category"]) == {"Home &amp; Garden"}
 
 
+@pytest.mark.parametrize(
+    ("spellings", "expected"),
+    [
+        # rows whose path is divided anew have no vote
+        (["A / B", "A / B", "a / b", "A/B", "A/B"], ["A / B"] * 5),
+        (["a / b", "A / B", "A / B / c", "A/b / C"], ["A / B", "A / B", "A / B / c", "A / B / c"]),
+        (["Home / Mirrors", "Home/Mirrors / Round"], ["Home / Mirrors", "Home / Mirrors / Round"]),
+        (["A -> B", "A / B"], ["A / B"] * 2),
+    ],
+)
+def test_a_path_with_slashes_alone_is_divided_as_others_are(spellings, expected):
+    rows = [listing(number, category=category) for number, category in enumerate(spellings)]
+    assert list(clean_products(table(*rows))[0]["category"]) == expected
+
+
 def test_a_copy_in_another_unicode_form_or_with_entities_is_dropped():
     texts_of_copy = [
         "Café & bar £5",
