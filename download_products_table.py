@@ -14,6 +14,7 @@ if __name__ == "__main__":  # before the imports, which take a while: run() answ
 import argparse
 import codecs
 import functools
+import itertools
 import json
 import math
 import re
@@ -35,7 +36,7 @@ NEEDED_COLUMNS = {  # by the next scripts; a table may have more
     "images": ("id", "product_id", "bucket_link"),
 }
 ID_COLUMNS = ("id", "product_id")
-PIECES_AT_ONCE = 400
+PIECES_AT_ONCE = {"postgresql": 400, "sqlite": 20}  # a piece of SQLite is a whole row
 PIECE = 65536  # characters of a row that come at once, so that long rows do not need more memory
 JSON_TYPES = (sqlalchemy.Boolean, sqlalchemy.Integer, sqlalchemy.Float, sqlalchemy.String, sqlalchemy.JSON)
 
@@ -135,12 +136,15 @@ def download_table(engine: sqlalchemy.Engine, table: str, path: Path) -> int:
         try:
             file.write("[")
             query = json_records(connection, table)
-            for piece, number in connection.execution_options(yield_per=PIECES_AT_ONCE).execute(query):
-                if number == 0:
-                    file.write(",\n" if rows else "\n")
-                    rows += 1
-                    advance()
-                file.write(piece if isinstance(piece, str) else decode(piece))
+            at_once = PIECES_AT_ONCE[engine.dialect.name]
+            result = connection.execution_options(yield_per=at_once).execute(query)
+            for pieces in result.partitions():
+                texts = [piece if isinstance(piece, str) else decode(piece) for piece, _ in pieces]
+                starts = [",\n" if number == 0 else "" for _, number in pieces]
+                text = "".join(itertools.chain.from_iterable(zip(starts, texts, strict=True)))
+                file.write(text if rows else text[1:])
+                rows += starts.count(",\n")
+                advance(starts.count(",\n"))
             file.write("\n]\n")
         except BaseException:
             connection.invalidate()  # closed without a rollback, which would wait for a server that does not answer

@@ -156,7 +156,7 @@ def comparison_rows(lines: list[dict]) -> list[dict]:
     rows = []
     for line in lines:
         what = f"{line['step']} of {line['rows']:,} rows"
-        slow, ratio = line.get("row by row: rows/s"), line.get("ratio")
+        slow, ratio = line.get("straightforward: rows/s"), line.get("ratio")
         rows.append(comparison(f"{what}, rows a second", line["rows/s"], slow, ratio))
         if "peak GB" in line:
             rows.append(comparison(f"{what}, whole process, seconds", line["process: seconds"]))
