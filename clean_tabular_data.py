@@ -144,7 +144,7 @@ def merge_categories(products: pd.DataFrame) -> pd.DataFrame:
         for part in split:
             spellings[key_of(part)][part] += rows_of[path] if split == parts else 0  # divided anew: it has no vote
     names = {
-        key: max(rows, key=lambda part: (rows[part], part == compared_text(part), part))
+        key: min(rows, key=lambda part: (-rows[part], part != compared_text(part), part))
         for key, rows in spellings.items()
     }
     merged = {path: clean_line(" / ".join(names[key_of(part)] for part in parts)) for path, parts in parts_of.items()}
