@@ -36,7 +36,7 @@ NEEDED_COLUMNS = {  # by the next scripts; a table may have more
     "images": ("id", "product_id", "bucket_link"),
 }
 ID_COLUMNS = ("id", "product_id")
-PIECES_AT_ONCE = {"postgresql": 400, "sqlite": 20}  # a piece of SQLite is a whole row
+PIECES_AT_ONCE = {"postgresql": 200, "sqlite": 20}  # a piece of SQLite is a whole row
 PIECE = 65536  # characters of a row that come at once, so that long rows do not need more memory
 JSON_TYPES = (sqlalchemy.Boolean, sqlalchemy.Integer, sqlalchemy.Float, sqlalchemy.String, sqlalchemy.JSON)
 
