@@ -195,6 +195,8 @@ def read_credentials(path: Path) -> dict[str, str]:
         raise UserError(f"the credentials file {path} is not a list of KEY: value: {example}.")
     keys = {OLDER_NAMES.get(key.upper(), key.upper()): value for key, value in values.items()}
     for key in keys.keys() - set(KEYS):
+        if not re.fullmatch("[A-Z_]+", key):  # `PASSWORD:secret` without a blank is a key: it must not be shown
+            raise UserError(f"the credentials file {path} has a line that is not KEY: value: {example}.")
         nearest = difflib.get_close_matches(key, KEYS, n=1, cutoff=0)[0]
         raise UserError(f"the key {key} in the credentials file {path} is unknown: did you mean {nearest}?")
     # a key left blank has its default; not so those of TLS, which would be switched off in silence

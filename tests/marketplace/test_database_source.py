@@ -118,6 +118,8 @@ def test_a_wrong_value_is_named(changes, words, tmp_path):
         ("PASSWORD: s3cret\nUSER: *nobody\n", "is not plain YAML in line 2"),
         ("PASSWORD: !!binary s3cret*\n", "is not plain YAML"),
         ("USER: s3cret\x07\n", "is not plain YAML"),
+        ("USER: a\nPASSWORD:s3cret:\nDATABASE: d\n", "has a line that is not KEY: value"),
+        ("{USER: a, PASSWORD:s3cret, DATABASE: d}", "has a line that is not KEY: value"),
     ],
 )
 def test_a_file_that_is_not_plain_yaml(text, words, tmp_path):
