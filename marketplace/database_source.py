@@ -148,6 +148,8 @@ def source_from_url(text: str) -> Source:
             if isinstance(value := url.query.get(parameter), str):
                 url = url.set(**{part: value}).difference_update_query([parameter])  # type: ignore[arg-type]
         port = int(url.port or 5432)
+        if "@" in f"{url.host}{url.database}":  # of a password; else a part of it would be shown as the host
+            raise ValueError
     except (ArgumentError, ValueError):
         raise UserError(
             f"DATABASE_URL is not a database URL such as {example}: correct it; special characters in the password "

@@ -366,6 +366,8 @@ def test_no_source_gets_advice(tmp_path):
     [
         ("not a url with s3cret", "DATABASE_URL is not a database URL"),
         ("postgresql://user:s3cret@host:abc/database", "DATABASE_URL is not a database URL"),
+        ("postgresql://user:p@s3cret@host/database", "DATABASE_URL is not a database URL"),
+        ("postgresql://user:p@ss/s3cret@host/database", "DATABASE_URL is not a database URL"),
         ("postgresql://user:s3cret@host/database?port=99x", "DATABASE_URL is not a database URL"),
         ("postgresql://user:s3cret\udce9@host/database", "DATABASE_URL is not a database URL"),
         ("mysql://user:s3cret@host/database", "database type mysql"),
