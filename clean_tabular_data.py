@@ -46,7 +46,7 @@ NEEDED_COLUMNS = ("id", "product_name", "category", "product_description", "pric
 TEXT_COLUMNS = ("product_name", "product_description", "category", "location")
 SAME_LISTING = ["product_name", "product_description", "location"]
 FAR_FROM_COUNTY_KM = 100
-PATH_SEPARATOR = re.compile(r" [/／] | ?-?(?:[>＞»›]|&gt;)+ ?")  # no slash without spaces: `Ham/Amateur Radios`
+PATH_SEPARATOR = re.compile(r" [/／](?: ?[/／])* | ?-?(?:[>＞»›]|&gt;)+ ?")  # no slash without spaces: `Ham/Amateur Radios`
 Step = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -131,7 +131,10 @@ def merge_categories(products: pd.DataFrame) -> pd.DataFrame:
     Parts are the same whatever their capitals (see `compared_text`); `a/b` is `a / b` only where that occurs, too.
     """
     rows_of = Counter(products["category"])
-    parts_of = {path: [part.strip() for part in PATH_SEPARATOR.split(f" {path} ")] for path in sorted(rows_of)}
+    parts_of: dict[str, list[str]] = {}
+    for path in sorted(rows_of):
+        first, *others = (part.strip() for part in PATH_SEPARATOR.split(f" {path} "))
+        parts_of[path] = [first, *filter(None, others)]
     key_of = functools.cache(lambda part: re.sub(r"\s*/\s*", "/", compared_text(part).casefold()))
     beginnings = [parts[: count + 1] for parts in parts_of.values() for count in range(len(parts))]
     longest = {key_of("/".join(parts)): parts for parts in sorted(beginnings, key=len)}

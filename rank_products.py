@@ -221,9 +221,7 @@ def main() -> None:
     if chosen.gallery is not None:
         write_gallery(chosen, folder, index, row, found, results)
     if chosen.json:
-        print(
-            json.dumps({"results": results}, indent=2, allow_nan=False)
-        )  # in ASCII, which every terminal and pipe takes
+        print(json.dumps({"results": results}, indent=2, allow_nan=False))  # in ASCII, for any stream
     else:
         print(table(results, shutil.get_terminal_size((100, 24)).columns))
     if len(results) < chosen.top:

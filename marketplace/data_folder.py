@@ -8,6 +8,7 @@ Every script and notebook works on one data folder (`--data-dir`, default `data`
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -67,10 +68,13 @@ class DataFolder:
 
         Raises UserError when the folder is not one that the project works on.
         """
+        check_data_folder(self.path)
         folder = self.path.resolve()
         sample = folder == ROOT / "data" / "sample"
         patterns = OUTPUTS + RAW_DATA if sample else OUTPUTS
         paths = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+        mine = re.compile(r"(?!clean_images_)|clean_images_[0-9]+(_report\.json)?$")  # and not clean_images_2024_raw
+        paths = [path for path in paths if mine.match(path.name)]
         known = sample or any(path.exists() for path in (self.database, self.products_table, self.products_table_clean))
         if any(place.is_relative_to(folder) for place in (ROOT, Path.home())) or (paths and not known):
             raise UserError(f"nothing is deleted in {folder}: it is no data folder with tables, so give another one.")

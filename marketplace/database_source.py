@@ -95,12 +95,14 @@ class Source:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Host, port and database, for SQLite path, size and time: if they differ, the tables are read again.
+        """Host, port, database and options, for SQLite path, size and time: if they differ, the tables are read again.
 
         It is kept in the report, so it has no user and no password.
         """
         if self.file is None:
-            return {"host": self.url.host, "port": self.url.port, "database": self.url.database}
+            options = self.url.query.get("options") or os.environ.get("PGOPTIONS")  # a search_path, say
+            address = {"host": self.url.host, "port": self.url.port, "database": self.url.database}
+            return address | ({"options": options} if options else {})
         journal = self.file.with_name(f"{self.file.name}-wal")  # what was written but not yet merged
         stats = [path.stat() for path in (self.file, journal) if path.exists()]
         size, modified = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)

@@ -12,8 +12,8 @@ only restricts the towns. A location is located by the first of these rules that
 Only towns of the nation count that the location names, or in which its county lies. Where neither is known, no town
 counts if towns of that name lie in several nations.
 
-The centre of a county is the place of its own name (Bristol), else the median of its listings whose town's name is
-unambiguous, else that in counties.csv, which is right to about 10 km: enough to choose among towns of one name.
+The centre of a county is the place of its own name (Bristol), else that in counties.csv, which is right to about 10 km:
+enough to choose among towns of one name; else the median of its listings whose town's name is unambiguous.
 """
 
 import csv
@@ -87,10 +87,12 @@ def place_key(name: str) -> str:
 
 
 def split_location(location: str) -> Location:
-    """The names in a location, its county and nation; a location without comma is town and county."""
+    """The names in a location, its county and nation; a name alone, or before a nation only, is town and county."""
     names = [key for key in map(place_key, compared_text(location).split(",")) if key]
     nation, unknown = None, ""
-    for name in reversed(names[1:] or names):
+    for position, name in reversed(list(enumerate(names))):
+        if position == 0 and unknown:
+            break  # the town is its own county only where no other is named
         centre, its_nation = regions().get(name, (None, None))
         if centre or (name not in regions() and towns_named(name)):
             return Location(names, name, nation, "")
@@ -187,7 +189,7 @@ class Gazetteer:
     def _county_centre(self, location: Location) -> Point | None:
         county = location.county
         town = next((town[:2] for town in towns_meant(county, location)), None)
-        return town or self._medians.get(county) or regions().get(county, (None, None))[0]
+        return town or regions().get(county, (None, None))[0] or self._medians.get(county)
 
     def _town(self, name: str, location: Location) -> Point | None:
         towns = towns_meant(name, location)

@@ -80,10 +80,11 @@ def _without_metadata(png: bytes) -> bytes:
 
     Raises PhotoError for a wrong checksum of the picture; Pillow does not compare that of the pixels.
     """
-    kept, start, name = [png[:8]], 8, b""
+    view = memoryview(png)  # whose slices are no copies
+    kept, start, name = [view[:8]], 8, b""
     while start < len(png) and name != b"IEND":
-        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
-        name, chunk = png[start + 4 : start + 8], png[start:end]
+        end = start + 12 + int.from_bytes(view[start : start + 4], "big")
+        name, chunk = png[start + 4 : start + 8], view[start:end]
         right = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
         if name in (b"IHDR", b"PLTE", b"tRNS", b"IDAT") or (name == b"eXIf" and right):
             if not right and end <= len(png):

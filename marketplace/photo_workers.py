@@ -62,7 +62,13 @@ def on_this_machine(tasks: list[Task], workers: int) -> Iterator[Results]:
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     pool = ProcessPoolExecutor(min(workers, len(tasks)), context, prepare_worker)
     try:
-        yield submit(pool, clean_files, tasks, None)
+        # Ctrl-C waits until all workers have started: in between it would leave workers that nobody ends
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            results = submit(pool, clean_files, tasks, None)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield results
     except BrokenProcessPool:
         raise UserError(
             "a worker process was killed, perhaps for lack of memory: finished photos are kept, "

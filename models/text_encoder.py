@@ -56,7 +56,8 @@ class TextEncoder:
         digest = hashlib.sha256()
         for file in ["model.safetensors"] if name == ENCODER else HUB_FILES:
             if (self.folder / file).exists():
-                digest.update((self.folder / file).read_bytes())
+                with open(self.folder / file, "rb") as content:
+                    hashlib.file_digest(content, lambda: digest)
         self.weights_hash = digest.hexdigest()
         if name == ENCODER and self.weights_hash != ENCODER_SHA256:
             raise UserError(

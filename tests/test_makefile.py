@@ -141,7 +141,14 @@ def cleaning(project) -> Path:
     return project
 
 
-KEPT = ("images/1.jpg", "marketplace.db", "notes.txt", "sales_report.json", "clean_images_of_mine/1.jpg")
+KEPT = (
+    "images/1.jpg",
+    "marketplace.db",
+    "notes.txt",
+    "sales_report.json",
+    "clean_images_of_mine/1.jpg",
+    "clean_images_2024_raw/1.jpg",
+)
 MADE = (
     *("products_table.json", "images_table.json", "products_table_clean.json", "main_categories.json"),
     *("duplicates.json", "download_report.json", "clean_images_64_report.json", "clean_images_64/manifest.json"),
@@ -175,8 +182,14 @@ def test_clean_deletes_what_was_made_names_it_and_follows_no_link(cleaning, name
     make(cleaning, "clean", f"DATA_DIR={name}")  # nothing is left to delete
 
 
+def test_clean_names_a_folder_that_is_not_there(cleaning):
+    result = subprocess.run(["make", "clean", "DATA_DIR=dta"], cwd=cleaning, capture_output=True, text=True)
+    assert result.returncode == 2 and "error: there is no data folder dta: " in result.stderr
+
+
 @pytest.mark.parametrize("name", [".", "..", "docs", "data/.."])
 def test_clean_deletes_nothing_where_no_data_folder_is(cleaning, name):
+    (cleaning / "data").mkdir()
     for folder in (cleaning, cleaning / "docs"):
         fill(folder, ("results/mine.json", "index/mine", "notebooks/mine.ipynb"))
     fill(cleaning, ("products_table.json",))

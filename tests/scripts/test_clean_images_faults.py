@@ -290,6 +290,27 @@ def test_ctrl_c_ends_soon_with_a_summary(tmp_path, many, expected):
     assert clean_photos(tmp_path) == expected
 
 
+INTERRUPTED_AT_THE_START = """
+import multiprocessing.popen_fork as popen, signal
+import clean_images
+from marketplace.command_line import run
+launch = popen.Popen._launch
+def interrupted(self, process):
+    launch(self, process)
+    signal.raise_signal(signal.SIGINT)
+popen.Popen._launch = interrupted
+run(clean_images.main)
+"""
+
+
+def test_ctrl_c_while_the_workers_start(tmp_path, many):
+    """The first worker runs, the second and the thread that would end them do not yet."""
+    options = ("--data-dir", tmp_path, "--images", many, "--workers", "2")
+    result = run_script("-c", INTERRUPTED_AT_THE_START, *options, timeout=60)
+    assert result.returncode == 130 and "Traceback" not in result.stderr, result.stderr
+    assert "of 400 photos" in result.stderr
+
+
 def test_a_worker_that_is_killed(tmp_path, many, expected):
     process = start(tmp_path, many)
     os.kill(workers_of(process)[0], signal.SIGKILL)

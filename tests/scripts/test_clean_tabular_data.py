@@ -248,6 +248,7 @@ def test_the_spelling_of_most_rows_names_the_category():
         (["a / b", "A / B", "A / B / c", "A/b / C"], ["A / B", "A / B", "A / B / c", "A / B / c"]),
         (["Home / Mirrors", "Home/Mirrors / Round"], ["Home / Mirrors", "Home / Mirrors / Round"]),
         (["A -> B", "A / B"], ["A / B"] * 2),
+        (["A / B", "A // B", "A / / B /", "A /", "A"], ["A / B"] * 3 + ["A"] * 2),
     ],
 )
 def test_a_path_with_slashes_alone_is_divided_as_others_are(spellings, expected):

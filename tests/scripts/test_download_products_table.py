@@ -221,6 +221,9 @@ def test_options_of_the_user_stay_in_force(marketplace):
     for environment in ({"DATABASE_URL": f"{url}?options={option}"}, {"DATABASE_URL": url, "PGOPTIONS": option}):
         result = run_script(*command, env=environment_without_database(**environment))
         assert "products: 3 rows" in result.stdout, result.stderr
+    marketplace.execute("CREATE TABLE public.products AS SELECT * FROM market.products LIMIT 1")
+    plain = run_script(*command[:-1], env=environment_without_database(DATABASE_URL=url))
+    assert "products: 1 rows" in plain.stdout, "with other options the tables are others"
 
 
 def test_settings_hold_through_a_proxy_that_keeps_none_of_a_session(marketplace):
