@@ -102,9 +102,9 @@ $(DATA_DIR)/notebooks/%.ipynb: %.ipynb $(CLEAN_TABLE) $(CLEAN_IMAGES) $(DATA_DIR
 		$(PARAMETERS) $< $(@D)/running_$*.ipynb
 	@mv $(@D)/running_$*.ipynb $@
 
-# what a notebook imports, and whose checkpoints it reads
+# what a notebook imports, and whose checkpoints or results it reads
 $(COPIES): $(wildcard marketplace/*.py evaluation/*.py shallow/*.py)
-$(DATA_DIR)/notebooks/neural_networks.ipynb: $(wildcard models/*.py)
+$(DATA_DIR)/notebooks/neural_networks.ipynb: $(wildcard models/*.py) $(DATA_DIR)/notebooks/image_classification.ipynb
 $(DATA_DIR)/notebooks/product_ranking.ipynb: $(wildcard ranking/*.py) $(DATA_DIR)/notebooks/neural_networks.ipynb
 
 # other PARAMETERS than those of the copies make the copies stale

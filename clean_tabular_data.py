@@ -46,7 +46,7 @@ NEEDED_COLUMNS = ("id", "product_name", "category", "product_description", "pric
 TEXT_COLUMNS = ("product_name", "product_description", "category", "location")
 SAME_LISTING = ["product_name", "product_description", "location"]
 FAR_FROM_COUNTY_KM = 100
-PATH_SEPARATOR = re.compile(r" [/／](?: ?[/／])* | ?-?(?:[>＞»›]|&gt;)+ ?")  # no slash without spaces: `Ham/Amateur Radios`
+PATH_SEPARATOR = re.compile(r" [/／](?: ?[/／])* | ?-?(?:[>＞»›]|&gt;)+ ?")  # no slash alone: `Ham/Amateur Radios`
 Step = Callable[[pd.DataFrame], pd.DataFrame]
 
 

@@ -2,8 +2,9 @@
 
     python predict_category.py [--data-dir data] [--image photo.jpg] [--text "Oak table, six chairs"] [--top 3] [--json]
 
-Reads a checkpoint (checkpoints/combined_model_best.pt of the data folder, or --checkpoint FILE of any of the three
-networks), writes nothing. The photo is cleaned as clean_images.py does it, the words as clean_tabular_data.py does.
+Reads a model in checkpoints/ of the data folder, writes nothing: the fused model (CombinedModel with TF-IDF) if it is
+there, another by its name (--model), or any network's file (--checkpoint). The photo is cleaned as clean_images.py does
+it, the words as clean_tabular_data.py does.
 """
 
 if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
@@ -13,16 +14,19 @@ if __name__ == "__main__":  # before the imports, which take a while: run() answ
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from marketplace.command_line import argument_parser, positive_int
-from marketplace.data_folder import DataFolder, UserError, check_data_folder
+from marketplace.data_folder import MODEL_FILES, DataFolder, UserError, check_data_folder
 from marketplace.listing_text import clean_description
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argument_parser("Predict the category of a product.")
-    parser.add_argument("--checkpoint", type=Path, help="a network's file instead of the data folder's combined one")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--model", choices=MODEL_FILES, help="instead of the first of them that the data folder has")
+    chosen.add_argument("--checkpoint", type=Path, help="a network's file instead of a model of the data folder")
     parser.add_argument("--image", type=Path, help="a photo of the product")
     parser.add_argument("--text", help="its name and description")
     parser.add_argument("--top", type=positive_int, default=3, help="how many categories to print")
@@ -40,7 +44,6 @@ def main() -> None:
         raise UserError("the text is empty: give some words after --text, or a photo with --image.")
     if arguments.checkpoint is None:
         check_data_folder(arguments.data_dir)
-    path = arguments.checkpoint or DataFolder(arguments.data_dir).checkpoints / "combined_model_best.pt"
 
     from marketplace.dataset import load_query_photo
     from models.device import pick_device
@@ -48,20 +51,22 @@ def main() -> None:
     from models.text_encoder import TextEncoder
 
     device = pick_device()
-    predictor = load_predictor(path, device)
+    predictor = load_predictor(DataFolder(arguments.data_dir), device, arguments.model, arguments.checkpoint)
     windows = pixels = None
     if text is not None:
-        if predictor.encoder is None:
-            raise UserError(f"the checkpoint {path} holds an ImageModel, which reads no text: leave out --text.")
-        encoder = TextEncoder(predictor.encoder, device, predictor.encoder_weights)
-        windows = encoder.encode(encoder.windows(text))
+        if not predictor.reads_text:
+            raise UserError(f"the {predictor.name} model reads no text: leave out --text, or give another --model.")
+        if predictor.encoder is not None:
+            encoder = TextEncoder(predictor.encoder, device, predictor.encoder_weights)
+            windows = encoder.encode(encoder.windows(text))
     if arguments.image is not None:
         if predictor.image_size is None:
-            raise UserError(f"the checkpoint {path} holds a TextModel, which reads no photo: leave out --image.")
+            raise UserError(f"the {predictor.name} model reads no photo: leave out --image, or give another --model.")
         pixels = load_query_photo(arguments.image, predictor.image_size)
-    top = predictor.top(predictor.probabilities(windows, pixels), arguments.top)
+    print(f"model: {predictor.name}, from {predictor.path}.", file=sys.stderr)
+    top = predictor.top(predictor.probabilities(text, windows, pixels), arguments.top)
     if arguments.json:
-        print(json.dumps({"predictions": top}, allow_nan=False))  # in ASCII, for any stream
+        print(json.dumps({"model": predictor.name, "predictions": top}, allow_nan=False))  # in ASCII, for any stream
     else:
         for line in top:
             print(f"{line['probability']:6.1%}  {line['category']}")

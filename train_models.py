@@ -4,7 +4,8 @@
     torchrun --nproc_per_node=2 train_models.py [the same]
 
 Reads products_table_clean.json, main_categories.json, duplicates.json, images_table.json and clean_images_<size>/;
-writes embeddings/, checkpoints/ and results/train_models.json. CombinedModel is built from the text and the image
+writes embeddings/, checkpoints/ and results/train_models.json. CombinedModel, with the shallow models of the words and
+its fusion with TF-IDF beside it, is built from the text and the image
 model of this run, or else from their checkpoints of an earlier one.
 """
 
@@ -24,6 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--image-weights", default="auto", help="imagenet, none, auto (imagenet if possible), or a file"
     )
+    parser.add_argument("--encoder", default="all-MiniLM-L6-v2", help="of texts: a name on the hub, or a folder")
     parser.add_argument("--image-size", type=positive_int, default=64, help="side of the clean photos in pixels")
     parser.add_argument("--seed", type=seed_number, default=7, help="of all random numbers")
     parser.add_argument("--patience", type=positive_int, help="stop after so many epochs without a better accuracy")
@@ -69,21 +71,20 @@ from marketplace.dataset import (
     rows_of_split,
 )
 from models import ImageModel, TextModel
-from models.batches import Texts, load_texts, product_embeddings
+from models.batches import Texts, load_texts
 from models.checkpoints import checkpoint_path, load_checkpoint
 from models.device import gpu_name, pick_device, process_rank
-from models.fusion import photo_outputs, text_outputs
+from models.outputs import photo_outputs, text_outputs
 from models.recipes import (
     IMAGE_RECIPE,
     TEXT_RECIPE,
     TrainedModel,
     train_combined_model,
     train_image_model,
+    train_shallow_text,
     train_text_model,
 )
-from models.text_encoder import ENCODER
 from models.training import Recipe, TrainingOptions
-from shallow.words import teacher_probabilities
 
 
 def with_overrides(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
@@ -121,8 +122,8 @@ def load_trained_branch(path: Path, model: nn.Module, categories: list[str], **i
             found = f"{setting.replace('_', ' ')} {configuration[setting]}"
             raise UserError(f"{path} was trained with {found}, not {value}: give the same value, or train it again.")
     print(f"{path.name}: validation accuracy {checkpoint['validation']['accuracy']:.1%}.")
-    weights, weights_hash = configuration.get("image_weights", ENCODER), configuration.get("image_weights_hash")
-    return TrainedModel(model, checkpoint.get("history", []), weights, weights_hash)
+    weights = configuration.get("image_weights") or configuration["encoder"]
+    return TrainedModel(model, checkpoint.get("history", []), weights, configuration.get("image_weights_hash"))
 
 
 def train_text(
@@ -130,11 +131,10 @@ def train_text(
 ) -> tuple[TrainedModel, list[dict]]:
     """TextModel and its result rows."""
     print("TextModel")
-    teacher = teacher_probabilities(products, product_embeddings(texts, len(products)))
     recipe = with_overrides(TEXT_RECIPE, arguments)
-    text = train_text_model(products, texts, categories, teacher=teacher, recipe=recipe, options=options)
+    text = train_text_model(products, texts, categories, recipe=recipe, options=options)
     logits = text_outputs(text.model, texts, options.device)
-    return text, network_rows("TextModel", logits, products, text.seconds, options.seed)
+    return text, category_rows("TextModel", logits, products, text.seconds, options.seed)
 
 
 def train_image(
@@ -150,12 +150,12 @@ def train_image(
     image = train_image_model(products, photos, categories, image_weights=weights, recipe=recipe, options=options)
     photo_logits = photo_outputs(image.model, photos, options.device)
     logits = mean_per_product(photo_logits, photos.product_rows, len(products))
-    name = f"ImageModel ({image.initialisation}), per product"
-    return image, network_rows(name, logits, products, image.seconds, options.seed)
+    name = f"ImageModel ({image.initialisation})"
+    return image, category_rows(name, logits, products, image.seconds, options.seed)
 
 
-def network_rows(model: str, logits: np.ndarray, products: pd.DataFrame, seconds: float, seed: int) -> list[dict]:
-    """Accuracy and macro-F1 of one network per product; products without an input have rows of NaN in `logits` (N, C)
+def category_rows(model: str, logits: np.ndarray, products: pd.DataFrame, seconds: float, seed: int) -> list[dict]:
+    """Accuracy and macro-F1 of one model per product; products without an input have rows of NaN in `logits` (N, C)
     and get the mean of the validation split, as in CombinedModel."""
     mean = np.nanmean(logits[rows_of_split(products, "validation")], axis=0)
     predictions = np.where(np.isnan(logits), mean, logits).argmax(axis=1)
@@ -188,14 +188,14 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
         photos = load_photos(data_dir, products, arguments.image_size)
         print(f"{len(photos):,} photos of {arguments.image_size} pixels.")
     if models & {"text", "combined"}:
-        texts = load_texts(data_dir, products, device=device)
+        texts = load_texts(data_dir, products, arguments.encoder, device)
     rows = []
     if "text" in models:
         text, text_rows = train_text(arguments, products, texts, categories, options)
         rows += text_rows
     elif "combined" in models:
         path = checkpoint_path(data_dir, "text")
-        inputs = {"encoder": ENCODER, "encoder_weights": texts.encoder_weights}
+        inputs = {"encoder": arguments.encoder, "encoder_weights": texts.encoder_weights}
         text = load_trained_branch(path, TextModel(len(categories)), categories, **inputs)
     if "image" in models:
         image, image_rows = train_image(arguments, products, photos, categories, options)
@@ -204,9 +204,16 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
         path, size = checkpoint_path(data_dir, "image"), arguments.image_size
         image = load_trained_branch(path, ImageModel(len(categories)), categories, image_size=size)
     if "combined" in models and process_rank() == 0:
-        print("CombinedModel")
-        combined = train_combined_model(products, texts, photos, categories, text, image, options)
-        rows += network_rows("CombinedModel", combined.logits, products, combined.seconds, options.seed)
+        print("TF-IDF and mean embedding, CombinedModel, fusion with TF-IDF")
+        shallow = train_shallow_text(products, texts, categories, options)
+        for name, output in shallow.outputs.items():
+            rows += category_rows(name, output, products, shallow.seconds[name], options.seed)
+        combined = train_combined_model(products, texts, photos, categories, text, image, shallow, options)
+        for name, logits in (
+            ("CombinedModel", combined.logits),
+            ("CombinedModel and TF-IDF", combined.with_tfidf_logits),
+        ):
+            rows += category_rows(name, logits, products, combined.seconds, options.seed)
     if process_rank() == 0 and rows:
         write_rows(arguments, products, rows, device)
 

@@ -43,7 +43,6 @@ from marketplace.dataset import (
 from models import CombinedModel, ImageModel, TextModel, training
 from models.batches import Batches, Texts
 from models.device import has_fast_bfloat16
-from models.fusion import fit_combined_model, photo_outputs, text_outputs
 from models.image_model import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -55,10 +54,12 @@ from models.image_model import (
     train_transform,
 )
 from models.leaf_categories import LeafCategories, leaf_labels
+from models.outputs import photo_outputs, text_outputs
 from models.recipes import IMAGE_RECIPE, TEXT_RECIPE
 from models.text_encoder import TextEncoder
 from models.text_model import TOKENS
 from models.training import Learner, Trainer, TrainingOptions, train_one_epoch
+from shallow.fusion import fit_fusion
 
 CPU = torch.device("cpu")
 BATCH_SIZE = 64
@@ -202,9 +203,7 @@ def bench_combined(
     ways: dict[str, Callable[[], object]] = {
         "decoded and embedded each time, float32, all gradients": lambda: plain_epoch(plain, loader),
         "outputs of the branches": branches,
-        "outputs of the branches and the whole fit of the last layer": lambda: fit_combined_model(
-            *branches(), labels, texts
-        ),
+        "outputs of the branches and the whole fit of the last layer": lambda: fit_fusion(branches(), labels, texts),
     }
     return report("CombinedModel epoch, products", len(texts), in_turn(ways, rounds))
 

@@ -27,14 +27,17 @@ from marketplace.data_folder import ROOT, DataFolder, UserError, read_json, writ
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PUBLISHED = ROOT / "docs" / "results"
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+REAL = "real: 4,344 listings of the AiCore Facebook Marketplace data"
+MPNET = "sentence-transformers/all-mpnet-base-v2"
 SOURCES = {  # name of a data set: what it is, and the command that gives its results
     "sample": ("sample marketplace", "make run"),
-    "real": ("real: 4,344 listings of the AiCore Facebook Marketplace data", "make run DATA_DIR=data"),
+    "real": (REAL, "make run DATA_DIR=data"),
+    "real_mpnet": (f"{REAL}, with all-mpnet-base-v2", f"make run DATA_DIR=data PARAMETERS='-p encoder {MPNET}'"),
 }
 AGGREGATES = (  # the keys of results files that are published
     *("seed", "split_sizes", "parameters", "checks", "steps", "fold_gains", "curve", "leak", "photos"),
     *("seen_in_training", "accuracy_without_seen", "comparisons", "calibration", "accuracy_with_one_input"),
-    *("learning_curves", "test_seen_in_train"),
+    *("learning_curves", "test_seen_in_train", "accuracy_by_train_listings"),
 )
 CLEANING_STEPS = ("rows in", "rows out", "banners removed", "set aside", "located by", "split")
 
@@ -70,7 +73,8 @@ def collect(data_dir: Path, source: str, published: Path = PUBLISHED) -> None:
 
 
 def comparison_lines(results: Mapping[str, Any]) -> list[str]:
-    """The paired comparisons of a results file, and its scores without the listings seen in training."""
+    """The paired comparisons of a results file, its scores without the listings seen in training and by the number of
+    train listings, and its calibration."""
     differences = [
         f"{name} {found['difference']:+.3f} ({found['interval'][0]:+.3f} to {found['interval'][1]:+.3f})"
         for name, found in results.get("comparisons", {}).items()
@@ -82,6 +86,21 @@ def comparison_lines(results: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{seen['same_photo']} test listings share a photo with train, {seen['similar_text']} have a text similar "
             f"to one of train (Jaccard index of the words above 0.5); test accuracy without them: {scores}."
+        )
+    by_leaf = results.get("accuracy_by_train_listings", {})
+    if by_leaf:
+        rows = [
+            {"model": model, **{f"{size} (n = {of['listings']})": of["test"] for size, of in sizes.items()}}
+            for model, sizes in by_leaf.items()
+        ]
+        lines.append("Test accuracy by the number of train listings of the leaf category:")
+        lines.append(markdown(rows_table(rows, list(rows[0]))))
+    if "calibration" in results:
+        errors = ", ".join(
+            f"{model} {of['ece_before']:.3f} and {of['ece_after']:.3f}" for model, of in results["calibration"].items()
+        )
+        lines.append(
+            f"Expected calibration error on test without and with a temperature fitted on validation: {errors}."
         )
     return lines
 

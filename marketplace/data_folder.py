@@ -28,6 +28,15 @@ OUTPUTS = (
     *("products_table_clean.json", "images_table.json", "products_table.json"),
 )
 RAW_DATA = ("images", "marketplace.db")
+MODEL_FILES = {  # in checkpoints/, of each trained model of a product's category; the preferred ones first
+    "fused": "fused_model.skops",
+    "combined": "combined_model_best.pt",
+    "shallow_text": "shallow_text.skops",
+    "text": "text_model_best.pt",
+    "image": "image_model_best.pt",
+    "tfidf": "shallow_text.skops",
+    "mean_embedding": "shallow_text.skops",
+}
 
 
 class UserError(Exception):

@@ -20,6 +20,7 @@ class Texts:
 
     embeddings: TextEmbeddings | np.ndarray  # (W, 50, 768) float16
     product_rows: np.ndarray  # (W,) int64, ascending
+    encoder: str = ENCODER  # name or folder
     encoder_weights: str | None = None  # `TextEncoder.weights_hash`
 
     def __len__(self) -> int:
@@ -43,15 +44,15 @@ def load_texts(
     product_rows = np.repeat(np.arange(len(products)), [len(of_product) for of_product in windows])
     texts = [window for of_product in windows for window in of_product]
     embeddings = cached_embeddings(DataFolder(data_dir).embeddings, texts, text_encoder)
-    return Texts(embeddings, product_rows, text_encoder.weights_hash)
+    return Texts(embeddings, product_rows, encoder, text_encoder.weights_hash)
 
 
 class Batches:
     """Batches (inputs, labels) on `device`; each iteration is one epoch.
 
     `inputs` is anything that an int64 array indexes: pixels (P, S, S, 3) uint8 or embeddings (W, 50, 768) float16.
-    `rows` are the positions in `inputs` that belong to the split; `labels` has one entry for each of them: class
-    numbers (R,), or probabilities (R, C). `transform` is applied to each batch of inputs on the device. Shuffling draws
+    `rows` are the positions in `inputs` that belong to the split; `labels` has the class number of each of them,
+    (R,). `transform` is applied to each batch of inputs on the device. Shuffling draws
     from torch's global generator, so a restored random state gives the same order. With several processes, each takes
     an equal part of every batch. A last batch with fewer examples than processes is left out; in a shuffled epoch one
     with fewer than two for each, since batch normalisation cannot train on one.
@@ -72,8 +73,7 @@ class Batches:
         self.device = torch.device(device)
         self.inputs = inputs
         self.rows = np.asarray(rows, np.int64)
-        labels = np.array(labels)
-        self.labels = torch.from_numpy(labels.astype(np.int64 if labels.ndim == 1 else np.float32))
+        self.labels = torch.from_numpy(np.array(labels, np.int64))
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.transform = transform

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from marketplace.data_folder import DataFolder, UserError, write_whole
+from models.text_model import EMBEDDING_SCALE
 
 CONTENT = {"model", "weights", "labels", "configuration", "validation"}
 
@@ -74,8 +75,8 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Read a checkpoint onto `device`, and its weights into `model` if one is given.
 
-    Raises UserError when the file is missing, damaged or of another kind, when it holds another network or another
-    number of classes than `model`, and when its categories are not `labels`.
+    Raises UserError when the file is missing, damaged, of another kind or of an earlier version, when it holds another
+    network or another number of classes than `model`, and when its categories are not `labels`.
     """
     path = Path(path)
     if not path.is_file():
@@ -90,6 +91,12 @@ def load_checkpoint(
             ) from None
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CONTENT:
         raise UserError(f"the checkpoint {path} is of another kind: give another file, or run train_models.py again.")
+    settings = checkpoint["configuration"]
+    if "encoder" in settings and settings.get("embedding_scale") != EMBEDDING_SCALE:
+        raise UserError(
+            f"the checkpoint {path} is of an earlier version, which learnt from other numbers of the text encoder: run "
+            "train_models.py again, without --resume."
+        )
     if labels is not None and checkpoint["labels"] != list(labels):
         different = sorted(set(checkpoint["labels"]) ^ set(labels)) or ["in another order"]
         raise UserError(

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from models.image_model import ImageModel
 from models.text_model import TextModel
+from shallow.fusion import Fusion
 
 
 class CombinedModel(nn.Module):
@@ -46,3 +47,15 @@ class CombinedModel(nn.Module):
         if image_output is None:
             image_output = self.mean_image_output.to(present.dtype).expand_as(present)
         return self.fusion(torch.cat([text_output, image_output], dim=1))  # (N, 2 * num_classes) -> (N, num_classes)
+
+    def set_last_layer(self, fusion: Fusion) -> None:
+        """Take the last layer, and the mean outputs, of a fusion of text and image model."""
+        layer = {"fusion.0.weight": fusion.weight, "fusion.0.bias": fusion.bias}
+        layer |= {"mean_text_output": fusion.means[0], "mean_image_output": fusion.means[1]}
+        self.load_state_dict({name: torch.from_numpy(array) for name, array in layer.items()}, strict=False)
+
+    def last_layer(self) -> Fusion:
+        """The last layer and the mean outputs, for logits that are there already."""
+        weight, bias = (tensor.numpy(force=True) for tensor in self.fusion.parameters())
+        means = torch.stack([self.mean_text_output, self.mean_image_output])
+        return Fusion(weight, bias, means.numpy(force=True))

@@ -44,16 +44,12 @@ class LeafCategories(Learner):
             main = self.model(inputs).float().log_softmax(1)  # (N, C)
         finally:
             hook.remove()
-        leaf = self.leaf_layer(torch.cat(hidden)).float()  # (N, L); a TextModel takes some batches in two parts
+        leaf = self.leaf_layer(hidden[0]).float()  # (N, L)
         totals = torch.where(self.belongs, leaf[:, None], -1e4).logsumexp(2)  # (N, C)
         return main[:, self.main_of_leaf] + leaf - totals[:, self.main_of_leaf]
 
     def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Whether the predicted leaf has the main category of the label; (N,) bool.
-
-        `labels` are leaves (N,) or probabilities (N, L), of which the highest counts.
-        """
-        labels = labels.argmax(1) if labels.ndim == 2 else labels
+        """Whether the predicted leaf has the main category of the leaf that is the label; (N,) bool."""
         return self.main_of_leaf[logits.argmax(1)] == self.main_of_leaf[labels]
 
 
@@ -62,22 +58,3 @@ def leaf_labels(categories: Sequence[str], main_codes: Sequence[int]) -> tuple[n
     paths = np.array([f"{code:09d}/{path}" for path, code in zip(categories, main_codes, strict=True)])
     leaves, labels = np.unique(paths, return_inverse=True)
     return labels.astype(np.int64), np.array([int(leaf[:9]) for leaf in leaves], np.int64)
-
-
-def soft_leaf_labels(leaves: np.ndarray, main_of_leaf: np.ndarray, teacher: np.ndarray, share: float) -> np.ndarray:
-    """Target probabilities (N, L) float32: 1 - `share` for each product's leaf (N,), and `share` distributed by the
-    `teacher`'s probabilities (N, C) of the main categories.
-
-    The teacher's probability of the true main category goes to the true leaf, that of another main category to its
-    leaves in proportion to their frequency.
-    """
-    rows = np.arange(len(leaves))
-    frequencies = np.bincount(leaves, minlength=len(main_of_leaf)).astype(np.float64)
-    frequencies /= np.bincount(main_of_leaf, frequencies)[main_of_leaf]
-    targets = teacher[:, main_of_leaf] * frequencies
-    true = main_of_leaf[leaves]
-    targets[main_of_leaf == true[:, None]] = 0
-    targets[rows, leaves] = teacher[rows, true]
-    targets *= share / targets.sum(axis=1, keepdims=True)
-    targets[rows, leaves] += 1 - share
-    return targets.astype(np.float32)

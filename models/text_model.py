@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 TOKENS = 50  # of a text, [CLS] and [SEP] among them
 EMBEDDING_SIZE = 768  # numbers per token
+EMBEDDING_SCALE = 0.5  # their root mean square: MiniLM's own, four times that of all-mpnet-base-v2
 
 
 class TextModel(nn.Module):

@@ -3,10 +3,9 @@
 Under torchrun the trainer uses DistributedDataParallel; each process then needs batches of its own part of the data.
 """
 
-import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from marketplace.data_folder import UserError
 from models.batches import Batches
@@ -36,9 +36,6 @@ class Recipe:
     label_smoothing: float = 0.0
     average_decay: float = 0.0  # of the moving average of the weights; 0 uses the last weights
     patience: int = 0  # early stopping after so many epochs without a better validation score; 0 turns it off
-    token_dropout: float = 0.0  # probability with which TextModel's augmentation drops a token
-    shuffled: float = 0.0  # probability with which it shuffles the tokens of a text
-    teacher_share: float = 0.0  # of TextModel's labels that comes from the teacher
 
 
 @dataclass(frozen=True)
@@ -63,37 +60,25 @@ class Learner(nn.Module):
         return self.model(inputs)
 
     def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Whether the predicted class is that of the label; (B,) bool.
-
-        `labels` are class numbers (B,) or probabilities (B, C), of which the highest counts.
-        """
-        return logits.argmax(1) == (labels.argmax(1) if labels.ndim == 2 else labels)
+        """Whether the predicted class is that of the label; (B,) bool."""
+        return logits.argmax(1) == labels
 
 
-class WeightAverage(nn.Module):
-    """An exponential moving average of a network's weights, which scores more steadily than the last weights.
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of a network's weights and buffers, which scores more steadily than the last ones.
 
-    Ours, since torch's AveragedModel allocates every tensor anew at each step where the decay is not constant.
+    At first its decay is smaller, so that the initial weights fade.
     """
 
-    steps: Tensor
-
-    def __init__(self, model: nn.Module, decay: float):
-        super().__init__()
-        self.model = copy.deepcopy(model).requires_grad_(False)
-        self.decay = decay
-        self.register_buffer("steps", torch.tensor(0))
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Move towards the weights of `model`; at first with a smaller decay, so that the initial weights fade."""
-        self.steps += 1
-        decay = min(self.decay, self.steps.item() / (9 + self.steps.item()))
-        for average, current in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+    def update(averages: Iterable[Tensor], currents: Iterable[Tensor], steps: Tensor | int) -> None:
+        now = 1 - torch.as_tensor(steps / (9 + steps)).clamp(max=decay)
+        for average, current in zip(averages, currents, strict=True):
             if average.is_floating_point():
-                average.lerp_(current, 1 - decay)
+                average.lerp_(current, now)
             else:
                 average.copy_(current)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 def train_one_epoch(
@@ -186,7 +171,7 @@ class Trainer:
         self.parallel = _in_parallel(
             learner, self.device
         )  # before the average is copied: it sends the weights of process 0 to the others
-        self.average = WeightAverage(learner.model, recipe.average_decay)
+        self.average = moving_average(learner.model, recipe.average_decay)
         self.optimizer = torch.optim.AdamW(
             parameter_groups or [{"params": [p for p in learner.parameters() if p.requires_grad]}],
             recipe.learning_rate,
@@ -262,14 +247,14 @@ class Trainer:
             }
         )
         if self._best_epoch() == len(self.history) - 1:
-            self.best_weights = {name: tensor.clone() for name, tensor in self.average.model.state_dict().items()}
+            self.best_weights = {name: tensor.clone() for name, tensor in self.average.module.state_dict().items()}
 
     def _after_step(self) -> None:
         self.scheduler.step()
-        self.average.update(self.learner.model)
+        self.average.update_parameters(self.learner.model)
 
     def _validate(self) -> tuple[float, float]:
-        result = evaluate(self.average.model, self.validation_batches, self.device)
+        result = evaluate(self.average.module, self.validation_batches, self.device)
         return result["loss"], result["accuracy"]
 
     def _save(self, last: Path, best: Path, content: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from models import ImageModel, TextModel
 from models.batches import Texts, load_texts, product_embeddings
 from models.checkpoints import load_checkpoint
 from models.device import pick_device
-from models.fusion import photo_outputs, text_outputs
+from models.outputs import photo_outputs, text_outputs
 from models.text_encoder import ENCODER, TextEncoder
 from ranking.index import EXACT_LIMIT, ProductIndex, build_inverted_file, fingerprint
 from ranking.vectors import Features, VectorSpace, fit_space

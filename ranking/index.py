@@ -16,7 +16,7 @@ import numpy as np
 from marketplace.data_folder import DataFolder, write_whole
 from ranking.quality import best_columns
 
-VERSION = 3  # of the file format
+VERSION = 4  # of the file format
 EXACT_LIMIT = 100_000
 TARGET_RECALL = 0.95
 RECALL_QUERIES = 200

@@ -5,6 +5,7 @@ import torch
 from marketplace.data_folder import DataFolder, read_json
 from models import ImageModel, TextModel
 from models.checkpoints import save_checkpoint
+from models.text_model import EMBEDDING_SCALE
 
 
 def write_untrained_checkpoints(folder: DataFolder) -> None:
@@ -12,7 +13,7 @@ def write_untrained_checkpoints(folder: DataFolder) -> None:
     labels = read_json(folder.main_categories, "clean_tabular_data.py")
     torch.manual_seed(3)
     for name, model, configuration in (
-        ("text", TextModel(len(labels)), {"encoder": "all-MiniLM-L6-v2"}),
+        ("text", TextModel(len(labels)), {"encoder": "all-MiniLM-L6-v2", "embedding_scale": EMBEDDING_SCALE}),
         ("image", ImageModel(len(labels)), {"image_size": 64}),
     ):
         path = folder.checkpoints / f"{name}_model_best.pt"

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.models import ResNet50_Weights, resnet50
 from trained_folder import trained_by_two_processes
 
+from marketplace.data_folder import MODEL_FILES
 from marketplace.dataset import Photos
 from models import CombinedModel, ImageModel, TextModel
 from models.batches import Batches
@@ -97,11 +98,11 @@ def test_torchrun_trains_to_the_end(sample_folder):
     printed = (folder / "printed.txt").read_text(encoding="utf-8")
     assert printed.count("epoch   1/1") == 2  # text and photo, printed by one process only
     assert printed.count("done in") == 1
-    names = {f"{name}_model_best.pt" for name in ("text", "image", "combined")}
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == names
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == set(MODEL_FILES.values())
     categories = json.loads((folder / "main_categories.json").read_text())
     model = CombinedModel(num_classes=len(categories))
     load_checkpoint(folder / "checkpoints" / "combined_model_best.pt", model, categories)
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
     rows = json.loads((folder / "results" / "train_models.json").read_text())["rows"]
-    assert [row["model"].split()[0] for row in rows] == ["TextModel", "ImageModel", "CombinedModel"]
+    names = [row["model"].split()[0] for row in rows]
+    assert names == ["TextModel", "ImageModel", "TF-IDF", "mean", "TF-IDF", "CombinedModel", "CombinedModel"]

@@ -48,6 +48,7 @@ def directly(encoder: TextEncoder, texts) -> np.ndarray:
     with torch.inference_mode():
         states = model(**inputs, output_hidden_states=True).hidden_states
     tokens = torch.cat((states[-2], states[-1]), -1) if states[-1].shape[-1] == 384 else states[-1]
+    tokens = 0.5 * tokens / tokens.square().mean(-1, keepdim=True).sqrt()
     return (tokens * inputs["attention_mask"][:, :, None]).numpy()
 
 
@@ -57,6 +58,18 @@ def test_embeddings_equal_a_direct_call_of_transformers(encoder):
     tolerance = TOLERANCE if encoder.dtype == torch.bfloat16 else 0.01
     assert np.abs(ours - theirs).mean() < tolerance / 10
     assert np.abs(ours - theirs).max() < 4 * tolerance
+
+
+@pytest.mark.parametrize("sizes", [None, {}, {"hidden_size": 384}], ids=["MiniLM", "768 wide", "384 wide"])
+def test_every_token_of_every_encoder_has_the_same_root_mean_square(sizes, encoder, tmp_path):
+    other = encoder if sizes is None else TextEncoder(str(write_small_encoder(tmp_path, **sizes)))
+    embeddings = other.encode(TEXTS).astype(float)
+    lengths = [len(ids) for ids in other.token_ids(TEXTS)]
+    root_mean_squares = np.sqrt((embeddings**2).mean(axis=2))
+    for length, of_text in zip(lengths, root_mean_squares, strict=True):
+        assert np.abs(of_text[:length] / 0.5 - 1).max() < 0.01
+    padded = np.arange(50) >= np.array(lengths)[:, None]
+    assert padded.any() and not embeddings[padded].any()
 
 
 def test_positions_behind_the_text_are_zero_and_only_those(encoder):

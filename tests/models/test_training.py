@@ -14,7 +14,7 @@ from models.batches import Batches
 from models.checkpoints import checkpoint_path, load_checkpoint
 from models.device import pick_device
 from models.image_model import evaluation_transform, load_image_weights, train_transform
-from models.training import Learner, Recipe, Trainer, TrainingOptions, WeightAverage, evaluate, train_one_epoch
+from models.training import Learner, Recipe, Trainer, TrainingOptions, evaluate, moving_average, train_one_epoch
 
 CPU = torch.device("cpu")
 LABELS = ["a", "b", "c"]
@@ -119,17 +119,44 @@ def test_early_stopping():
     assert len(history) == scores.index(max(scores)) + 3 < 10
 
 
-def test_the_moving_average_of_weights():
+def test_the_moving_average_warms_up():
     model = nn.Linear(1, 1, bias=False)
-    average = WeightAverage(model, 0.9)
-    with torch.no_grad():
-        model.weight.fill_(1.0)
-        start = average.model.weight.item()
-        average.update(model)
-    assert average.model.weight.item() == pytest.approx(0.1 * start + 0.9)  # the first steps are large
-    averaged = small_model()
+    average = moving_average(model, decay=0.15)
+    seen = []
+    for weight in (10.0, 20.0, 30.0, 40.0):
+        with torch.no_grad():
+            model.weight.fill_(weight)
+        average.update_parameters(model)
+        seen.append(average.module.weight.item())
+    first, second = 10.0, 0.1 * 10 + 0.9 * 20  # the initial weight has no part in it
+    third = 0.15 * second + 0.85 * 30  # 2 / 11 would be more than the decay
+    assert seen == pytest.approx([first, second, third, 0.15 * third + 0.85 * 40])
+
+
+def test_the_moving_average_has_the_buffers_too_and_counts_stay_whole():
+    model = nn.BatchNorm1d(2).train()
+    average = moving_average(model, decay=0.5)
+    for value in (0.0, 4.0):
+        model(torch.full((3, 2), value) + torch.randn(3, 2))
+        average.update_parameters(model)
+    averaged = average.module
+    assert averaged.num_batches_tracked == 2 and averaged.num_batches_tracked.dtype == torch.int64
+    assert (averaged.running_mean > 0).all() and (averaged.running_mean < model.running_mean).all()
+
+
+def test_without_a_decay_the_last_weights_are_the_average():
+    model = small_model()
+    average = moving_average(model, decay=0.0)
+    for _ in range(3):
+        with torch.no_grad():
+            model[0].weight.mul_(1.5)
+        average.update_parameters(model)
+    assert same(average.module, model)
+
+
+def test_a_network_is_left_with_the_averaged_weights():
+    averaged, plain = small_model(), small_model()
     fitted(averaged, replace(RECIPE, average_decay=0.9))
-    plain = small_model()
     fitted(plain)
     assert not same(averaged, plain)
     assert all(parameter.requires_grad for parameter in averaged.parameters())
@@ -235,21 +262,15 @@ def test_an_empty_split_is_one_sentence():
         fitted(small_model(), validation=[])
 
 
-def test_an_epoch_from_soft_labels_counts_the_most_probable_class():
-    class Fixed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.logits = nn.Parameter(torch.tensor([[2.0, 0, 0], [0, 2.0, 0], [0, 0, 2.0]]))
-
-        def forward(self, inputs):
-            return inputs.float() @ self.logits
-
-    model = Fixed()
-    soft = np.array([[0.7, 0.3, 0], [0.2, 0.8, 0], [0.6, 0, 0.4]], np.float32)
-    by_hand = -(torch.from_numpy(soft) * model.logits.log_softmax(1)).sum(1).mean().item()
+def test_the_figures_of_an_epoch_by_hand():
+    model = nn.Linear(3, 3, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(2 * torch.eye(3))
+    labels = torch.tensor([0, 1, 0])
+    by_hand = -(2 * torch.eye(3)).log_softmax(1)[torch.arange(3), labels].mean().item()
     epoch = train_one_epoch(
         Learner(model),
-        Batches(np.eye(3, dtype=np.float32), np.arange(3), soft, batch_size=3),
+        Batches(np.eye(3, dtype=np.float32), np.arange(3), labels.numpy(), batch_size=3),
         torch.optim.SGD(model.parameters(), 0.1),
         CPU,
     )

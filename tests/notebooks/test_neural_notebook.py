@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from repository import ROOT, run_script
 
@@ -20,6 +22,13 @@ def executed(sample_folder, tmp_path_factory) -> tuple[Path, nbformat.NotebookNo
     """The data folder and the notebook after a run with one epoch for photos and two for texts."""
     folder = tmp_path_factory.mktemp("neural") / "sample"
     shutil.copytree(sample_folder, folder, ignore=shutil.ignore_patterns("images"))
+    products = pd.read_json(folder / "products_table_clean.json", dtype=False)[::-1]  # in another order
+    known = products["main_category_code"].to_numpy()
+    DataFolder(folder).results.mkdir(exist_ok=True)
+    path = DataFolder(folder).results / "image_classification.npz"
+    predictions, models = [known, (known + 1) % 13], ["photo model", "photo and words"]
+    ids = products["id"].to_numpy(str)
+    np.savez(path, ids=ids, labels=known, predictions=predictions, models=models, seconds=[1.0, 2.0])
     output = folder / "notebooks" / NOTEBOOK.name
     output.parent.mkdir()
     options = [word for name, value in PARAMETERS.items() for word in ("-p", name, value)]
@@ -60,20 +69,29 @@ def test_it_leaves_the_checkpoints_and_results(executed):
     results = json.loads((folder.results / "neural_networks.json").read_text())
     assert results["dataset"] == "sample marketplace" and results["seed"] == PARAMETERS["seed"]
     assert results["parameters"]["text_epochs"] == 2 and results["parameters"]["image_epochs"] == 1
-    models = {row["model"] for row in results["rows"]}
-    for part in (
+    assert {row["model"] for row in results["rows"]} == {
         "majority",
-        "TF-IDF",
-        "mean embedding",
+        "TF-IDF + logistic regression",
+        "mean embedding + logistic regression",
+        "TF-IDF and mean embedding",
+        "photo model",
+        "photo and words",
         "TextModel",
-        "(random initialisation), per photo",
-        "per product",
+        "ImageModel (random initialisation)",
+        "TextModel + ImageModel, plain sum of logits",
         "CombinedModel",
-    ):
-        assert any(part in model for model in models)
+        "CombinedModel and TF-IDF",
+    }
     for row in results["rows"]:
         low, high = row["test_interval"]
         assert 0 <= low <= row["test"] <= high <= 1
+    scores = {row["model"]: row["test"] for row in results["rows"]}
+    assert scores["photo model"] == 1 and scores["photo and words"] == 0  # carried in by the listings' ids
+    for name, sizes in results["accuracy_by_train_listings"].items():
+        counts = {size: found["listings"] for size, found in sizes.items()}
+        assert sum(counts.values()) == results["split_sizes"]["test"]
+        mean = sum(found["listings"] * (found["test"] or 0) for found in sizes.values()) / sum(counts.values())
+        assert mean == pytest.approx(scores[name])
     for values in results["calibration"].values():
         assert 0.05 <= values["temperature"] <= 20 and 0 <= values["ece_after"] <= 1
 
@@ -82,8 +100,9 @@ def test_its_figures_are_those_of_the_saved_networks(executed):
     """The command for one product reads what the notebook left."""
     result = run_script("predict_category.py", "--data-dir", executed[0], "--text", "A lamp with a shade", "--json")
     assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)["predictions"]
-    assert len(found) == 3 and found[0]["probability"] >= found[1]["probability"]
+    answer = json.loads(result.stdout)
+    found = answer["predictions"]
+    assert answer["model"] == "fused" and len(found) == 3 and found[0]["probability"] >= found[1]["probability"]
 
 
 def test_the_committed_notebook_is_a_clean_run_on_the_sample():

@@ -12,7 +12,8 @@ import papermill
 import pytest
 from repository import ROOT
 
-from marketplace.data_folder import read_json
+from marketplace.data_folder import DataFolder, read_json
+from marketplace.dataset import load_products
 
 PRICE, PHOTO = "tabular_linear_regression", "image_classification"
 
@@ -147,7 +148,21 @@ def test_photo_features_beat_majority_and_train_is_above_validation(executed):
     pixels = rows_of(results, "pixels, logistic regression")[per_photo]
     assert pixels["train"] > pixels["validation"]
     assert best["train"] > best["validation"]
-    assert {row["task"] for row in results["rows"]} == {per_photo, "category per product"}
+    assert {row["task"] for row in results["rows"]} == {per_photo, "category per product", "category per listing"}
+
+
+def test_words_and_photo_together_are_better_than_the_photo_and_carried_for_every_listing(executed):
+    notebook, results = executed[PHOTO]
+    best, together = results["parameters"]["best"], f"{results['parameters']['best']} and TF-IDF"
+    row = rows_of(results, together)["category per listing"]
+    assert row["test"] > rows_of(results, best)["category per product"]["test"] + 0.1
+    folder = DataFolder(notebook.metadata.papermill.parameters.data_dir)
+    products = load_products(folder.path)
+    with np.load(folder.results / "image_classification.npz") as carried:
+        assert carried["models"].tolist() == [best, together] and carried["ids"].tolist() == products["id"].tolist()
+        test = (products["split"] == "test").to_numpy()
+        right = carried["predictions"][1] == products["main_category_code"].to_numpy()
+    assert right[test].mean() == pytest.approx(row["test"])
 
 
 def test_train_accuracy_grows_with_weaker_regularisation(executed):

@@ -14,12 +14,16 @@ import pandas as pd
 import pytest
 import torch
 from repository import ROOT, run_script
+from small_encoder import write_small_encoder
 from trained_folder import copy_inputs, trained_by_two_processes
 
 import train_models
 from marketplace.command_line import run
+from marketplace.data_folder import MODEL_FILES, DataFolder
 from models import recipes
-from models.text_encoder import ENCODER_SHA256
+from models.predictor import load_predictor
+from models.text_encoder import ENCODER_SHA256, TextEncoder
+from shallow.words import BOTH, MEAN_EMBEDDING, TFIDF
 
 TEXT = ("--models", "text", "--epochs", 2)
 
@@ -101,12 +105,14 @@ def test_killed_and_resumed_the_weights_are_those_of_a_run_never_killed(folder, 
 
 def test_combined_from_earlier_checkpoints(folder, trained, train):
     shutil.copytree(trained / "checkpoints", folder / "checkpoints")
-    (folder / "checkpoints" / "combined_model_best.pt").unlink()
+    for name in ("combined_model_best.pt", "fused_model.skops", "shallow_text.skops"):
+        (folder / "checkpoints" / name).unlink()
     out = train(folder, "--models", "combined")
     assert "text_model_best.pt: validation accuracy" in out and "image_model_best.pt: validation accuracy" in out
-    assert (folder / "checkpoints" / "combined_model_best.pt").exists()
+    assert names_in(folder) == names_in(trained) == set(MODEL_FILES.values())
     rows = json.loads((folder / "results" / "train_models.json").read_text())["rows"]
-    assert {row["model"] for row in rows} == {"CombinedModel"}
+    assert [row["model"] for row in rows] == [TFIDF, MEAN_EMBEDDING, BOTH, "CombinedModel", "CombinedModel and TF-IDF"]
+    assert all(row["seconds"] > 0 for row in rows)
 
 
 def test_combined_without_a_photo_in_the_validation_split_is_one_sentence(folder, trained, failure):
@@ -115,7 +121,7 @@ def test_combined_without_a_photo_in_the_validation_split_is_one_sentence(folder
     photos = pd.read_json(folder / "images_table.json", dtype=False)
     held_out = products.loc[products["split"] == "validation", "id"]
     photos[~photos["product_id"].isin(held_out)].to_json(folder / "images_table.json", orient="records")
-    assert "CombinedModel needs a photo in the validation split" in failure(folder, "--models", "combined")
+    assert "fusion needs a photo in the validation split" in failure(folder, "--models", "combined")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +169,7 @@ def test_resuming_compares_what_is_learnt_from(folder, trained, train, failure):
     for key in ("category", "main_category", "main_category_code"):
         learnt[0][key], other[key] = other[key], learnt[0][key]
     (folder / "products_table_clean.json").write_text(json.dumps(products))
-    torch.save(best | {"model": "LeafCategories"}, checkpoints / "text_model_last.pt")
+    torch.save(best | {"model": "Learner"}, checkpoints / "text_model_last.pt")
     assert "belongs to a training with other settings (data): " in failure(folder, *resume)
     (checkpoints / "text_model_last.pt").unlink()
     known = {name: value for name, value in best["configuration"].items() if name not in ("data", "encoder_weights")}
@@ -184,7 +190,7 @@ def test_a_full_disk_is_one_sentence_and_the_earlier_checkpoint_stays(folder, tr
     assert result.returncode == 1
     assert re.fullmatch(r"error: .* cannot be used \(File too large\): [^\n]*\.\n", result.stderr)
     assert (folder / "checkpoints" / "text_model_best.pt").read_bytes() == before
-    assert names_in(folder) == {f"{name}_model_best.pt" for name in ("text", "image", "combined")}
+    assert names_in(folder) == names_in(trained)
 
 
 def test_a_branch_with_other_inputs_is_not_combined(folder, trained, failure):
@@ -202,6 +208,35 @@ def test_a_branch_with_other_inputs_is_not_combined(folder, trained, failure):
     assert combined.stat().st_mtime_ns == before
 
 
+def test_a_text_encoder_of_ones_own(folder, trained, train, failure, tmp_path):
+    encoder = write_small_encoder(tmp_path / "encoder")
+    shutil.copytree(trained / "checkpoints", folder / "checkpoints")
+    before = names_in(folder), (folder / "checkpoints" / "combined_model_best.pt").stat().st_mtime_ns
+    own, combined = ("--encoder", encoder), ("--models", "combined")
+    refused = failure(folder, *combined, *own)  # the text model learnt from MiniLM
+    assert f"text_model_best.pt was trained with encoder all-MiniLM-L6-v2, not {encoder}: give the same" in refused
+    train(folder, "--models", "text", "--epochs", 1, *own)
+    best = torch.load(folder / "checkpoints" / "text_model_best.pt", weights_only=True)
+    assert best["configuration"]["encoder"] == str(encoder)
+    assert best["configuration"]["encoder_weights"] == TextEncoder(str(encoder)).weights_hash != ENCODER_SHA256
+    results = json.loads((folder / "results" / "train_models.json").read_text())
+    assert results["parameters"]["encoder"] == str(encoder)
+    refused = failure(folder, *combined)
+    assert f"text_model_best.pt was trained with encoder {encoder}, not all-MiniLM-L6-v2: give the same" in refused
+    assert (names_in(folder), (folder / "checkpoints" / "combined_model_best.pt").stat().st_mtime_ns) == before
+
+    train(folder, *combined, *own)
+    fused = load_predictor(DataFolder(folder), torch.device("cpu"))
+    assert (fused.name, fused.encoder, fused.encoder_weights) == (
+        "fused",
+        str(encoder),
+        best["configuration"]["encoder_weights"],
+    )
+    write_small_encoder(encoder, seed=1)  # other weights in the same place
+    assert "text_model_best.pt was trained with encoder weights " in failure(folder, *combined, *own)
+    assert "has no model.safetensors" in failure(folder, "--models", "text", "--encoder", tmp_path)
+
+
 @pytest.mark.parametrize(("batch_size", "processes"), [(32, 3), (4, 4), (1, 1)])
 def test_batches_that_the_processes_cannot_share_are_refused(folder, failure, monkeypatch, batch_size, processes):
     monkeypatch.setattr(recipes, "rank_and_world_size", lambda: (0, processes))
@@ -212,7 +247,7 @@ def test_batches_that_the_processes_cannot_share_are_refused(folder, failure, mo
 def test_errors_are_one_sentence_and_leave_the_checkpoints_as_they_are(folder, trained, failure, tmp_path):
     (folder / "checkpoints").mkdir()
     best = torch.load(trained / "checkpoints" / "text_model_best.pt", weights_only=True)
-    torch.save(best | {"model": "LeafCategories"}, folder / "checkpoints" / "text_model_last.pt")
+    torch.save(best | {"model": "Learner"}, folder / "checkpoints" / "text_model_last.pt")
     os.link(trained / "checkpoints" / "text_model_best.pt", folder / "checkpoints" / "text_model_best.pt")
     before = {path.name: path.stat().st_mtime_ns for path in (folder / "checkpoints").iterdir()}
 

@@ -1,90 +1,162 @@
-"""The category by words: baselines fitted on train only, and the teacher's out-of-fold probabilities."""
+"""The category by words: regressions fitted on train alone, their regularisation by validation, and their fusion."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from evaluation.results import majority_predictions
 from marketplace.data_folder import UserError
-from shallow.words import mean_embedding_predictions, teacher_probabilities, tfidf_predictions
+from marketplace.dataset import rows_of_split
+from shallow.words import (
+    BOTH,
+    C_BOUNDS,
+    LEAST_LOG_PROBABILITY,
+    MEAN_EMBEDDING,
+    TFIDF,
+    fit_on_train,
+    fit_shallow_text,
+    log_probabilities,
+    mean_embedding_model,
+    tfidf_model,
+)
 
 WORDS = ("sofa cushion leather", "kettle toaster steam", "guitar strings amplifier")
 
 
-def listings(count: int = 60) -> tuple[pd.DataFrame, np.ndarray]:
-    """Listings of three categories that words and mean embeddings separate; every fifth is not train."""
+def listings(count: int = 150, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+    """Listings of three categories, which words and mean embeddings tell in part: a word of a text may be any."""
+    generator = np.random.default_rng(seed)
     codes = np.arange(count) % 3
-    generator = np.random.default_rng(0)
-    embeddings = generator.normal(0, 0.02, (count, 768))
-    embeddings[np.arange(count), codes] += 1
+    every = " ".join(WORDS).split()
+    texts = []
+    for row, code in enumerate(codes):
+        own = generator.choice(WORDS[code].split(), 2)
+        texts.append(" ".join([*own, *generator.choice(every, 3), f"number{row}"]))
+    embeddings = generator.normal(size=(count, 768)) + generator.normal(size=(3, 768))[codes] / 11
     products = pd.DataFrame(
         {
             "main_category_code": codes,
-            "text": [f"{WORDS[code]} number{row}" for row, code in enumerate(codes)],
+            "text": texts,
             "group": [str(row) for row in range(count)],
-            "split": ["test" if row % 5 == 0 else "train" for row in range(count)],
+            "split": np.array(["train", "train", "train", "validation", "test"])[np.arange(count) // 3 % 5],
         }
     )
     return products, embeddings
 
 
-def test_the_teacher_has_probabilities_for_train_listings_only():
-    products, embeddings = listings()
-    probabilities = teacher_probabilities(products, embeddings)
-    train = (products["split"] == "train").to_numpy()
-    assert probabilities.shape == (60, 3) and probabilities.dtype == np.float32
-    assert probabilities[train].sum(1) == pytest.approx(1, abs=1e-5)
-    assert (probabilities[train].argmax(1) == products["main_category_code"][train]).all()
-    assert not probabilities[~train].any()
+def accuracy(logits: np.ndarray, products: pd.DataFrame, split: str) -> float:
+    rows = rows_of_split(products, split)
+    return float((logits[rows].argmax(1) == products["main_category_code"].to_numpy()[rows]).mean())
 
 
-def test_the_teacher_of_a_listing_was_not_fitted_on_it():
-    products, embeddings = listings()
-    wrong = 1  # its words are those of a kettle
-    products.loc[wrong, "main_category_code"] = 2
-    probabilities = teacher_probabilities(products, embeddings)
-    assert probabilities[wrong].argmax() == 1
-    products["group"] = products["group"].replace({"4": "1"})  # its twin shares the fold, so it does not help either
-    assert teacher_probabilities(products, embeddings)[wrong].argmax() == 1
+@pytest.fixture(scope="module")
+def data() -> tuple[pd.DataFrame, np.ndarray]:
+    return listings()
 
 
-def test_a_category_within_one_group_is_improbable_for_the_teacher():
-    products, embeddings = listings()
-    products.loc[products["main_category_code"] == 2, "group"] = "one seller"
-    probabilities = teacher_probabilities(products, embeddings)
-    rows = (products["split"] == "train") & (products["main_category_code"] == 2)
-    assert np.isfinite(probabilities).all() and (probabilities[rows, 2] < 0.01).all()
+@pytest.fixture(scope="module")
+def shallow(data):
+    return fit_shallow_text(*data, classes=4)
 
 
 @pytest.mark.parametrize("texts", [["the of and"], ["🎩 🔥", ""], ["a b c", "in on"]])
-def test_texts_without_a_word_to_keep_are_one_sentence(texts):
-    products, embeddings = listings()
-    products["text"] = [texts[row % len(texts)] for row in range(len(products))]
-    for compute in (tfidf_predictions, lambda table: teacher_probabilities(table, embeddings)):
-        with pytest.raises(UserError, match=r"^no text of train has a word that TF-IDF keeps: .*\.$"):
-            compute(products)
+def test_texts_without_a_word_to_keep_are_one_sentence(texts, data):
+    products = data[0].assign(text=[texts[row % len(texts)] for row in range(len(data[0]))])
+    with pytest.raises(UserError, match=r"^no text of train has a word that TF-IDF keeps: .*\.$"):
+        fit_shallow_text(products, data[1], classes=4)
 
 
-@pytest.mark.parametrize("trained", [0, 1])
-def test_without_two_train_listings_the_probabilities_are_the_labels(trained):
-    products, embeddings = listings(6)
-    products["split"] = ["train"] * trained + ["test"] * (6 - trained)
-    probabilities = teacher_probabilities(products, embeddings)
-    assert probabilities.sum() == trained and (probabilities[:trained, 0] == 1).all()
+def test_the_regularisation_is_at_no_edge_and_as_good_as_others_on_validation(data, shallow):
+    products, embeddings = data
+    train, validation = rows_of_split(products, "train"), rows_of_split(products, "validation")
+    labels = products["main_category_code"].to_numpy()
+    for model, inputs in ((shallow.tfidf, products["text"].to_numpy()), (shallow.mean_embedding, embeddings)):
+        chosen = model[-1].C
+        assert C_BOUNDS[0] * 2 < chosen < C_BOUNDS[1] / 2
+        learnt, held_out = model[:-1].transform(inputs[train]), model[:-1].transform(inputs[validation])
+
+        def loss(strength, learnt=learnt, held_out=held_out):
+            other = LogisticRegression(C=strength, max_iter=1000).fit(learnt, labels[train])
+            logs = log_probabilities(other, held_out, 3)
+            return -logs[np.arange(len(validation)), labels[validation]].mean()
+
+        assert all(loss(chosen) <= loss(strength) + 0.01 for strength in (1e-4, 1e-2, chosen / 8, chosen * 8, 1e3))
 
 
-def test_baselines_are_fitted_on_train_only():
+def test_a_model_is_that_of_a_fit_on_train_with_its_regularisation(data, shallow):
+    products, embeddings = data
+    train = rows_of_split(products, "train")
+    labels = products["main_category_code"].to_numpy()[train]
+    for model, fresh, inputs in (
+        (shallow.tfidf, tfidf_model(), products["text"].to_numpy()),
+        (shallow.mean_embedding, mean_embedding_model(), embeddings),
+    ):
+        fresh[-1].set_params(C=model[-1].C)
+        fresh.fit(inputs[train], labels)
+        assert np.allclose(fresh[-1].coef_, model[-1].coef_, atol=1e-3)
+    numbers = {word for word in shallow.tfidf[0].vocabulary_ if word.startswith("number")}
+    assert numbers == {f"number{row}" for row in train}
+
+
+def test_test_listings_have_no_influence_and_those_of_validation_only_on_the_regularisation(data, shallow):
+    products, embeddings = data
+    test, validation = (rows_of_split(products, split) for split in ("test", "validation"))
+    other = products.copy()
+    other.loc[test, "main_category_code"] = 0
+    other.loc[test, "text"] = "other words"
+    changed = embeddings.copy()
+    changed[test] = 100.0
+    again = fit_shallow_text(other, changed, classes=4)
+    assert (again.tfidf[-1].coef_ == shallow.tfidf[-1].coef_).all()
+    assert (again.mean_embedding[-1].coef_ == shallow.mean_embedding[-1].coef_).all()
+    assert again.fusion.layer_hash() == shallow.fusion.layer_hash()
+
+    other = products.copy()
+    other.loc[validation, "text"] = "sofa number1"
+    one = fit_on_train(tfidf_model(), other["text"].to_numpy(), other)
+    assert one[0].vocabulary_ == shallow.tfidf[0].vocabulary_ and one[-1].C != shallow.tfidf[-1].C
+
+
+def test_a_category_absent_from_train_has_the_least_log_probability(data, shallow):
+    for name in (TFIDF, MEAN_EMBEDDING):
+        logs = shallow.outputs[name]
+        assert logs.shape == (150, 4) and (logs[:, 3] == LEAST_LOG_PROBABILITY).all()
+        assert logs.min() >= LEAST_LOG_PROBABILITY
+        assert np.exp(logs[:, :3]).sum(1) == pytest.approx(1, abs=1e-4)
+    products = data[0].copy()
+    products.loc[(products["main_category_code"] == 2) & (products["split"] == "train"), "split"] = "test"
+    model = fit_on_train(tfidf_model(), products["text"].to_numpy(), products)
+    logs = log_probabilities(model, products["text"].to_numpy(), 3)
+    assert (logs[:, 2] == LEAST_LOG_PROBABILITY).all() and np.isfinite(logs).all()
+
+
+def test_both_together_are_no_worse_than_each_alone(data, shallow):
+    scores = {name: accuracy(shallow.outputs[name], data[0], "test") for name in (TFIDF, MEAN_EMBEDDING, BOTH)}
+    assert scores[BOTH] >= max(scores[TFIDF], scores[MEAN_EMBEDDING]) and min(scores.values()) > 0.5
+    assert shallow.seconds.keys() == scores.keys()
+    assert shallow.seconds[BOTH] >= shallow.seconds[TFIDF] + shallow.seconds[MEAN_EMBEDDING]
+
+
+def test_both_together_are_out_of_fold_on_validation_alone(data, shallow):
+    fitted = shallow.fusion.logits(shallow.outputs[TFIDF], shallow.outputs[MEAN_EMBEDDING])
+    validation = (data[0]["split"] == "validation").to_numpy()
+    assert (shallow.outputs[BOTH][~validation] == fitted[~validation]).all()
+    assert (shallow.outputs[BOTH][validation] != fitted[validation]).any(axis=1).all()
+
+
+def test_on_clean_words_every_listing_has_its_category():
     texts = ["red apple", "green apple", "blue boat", "old boat", "apple pie", "boat house", "apple", "boat"]
     table = pd.DataFrame(
         {
             "text": texts,
             "main_category_code": [0, 0, 1, 1, 0, 1, 0, 1],
-            "split": ["train"] * 5 + ["validation", "test", "test"],
+            "group": texts,
+            "split": ["train"] * 4 + ["validation"] * 2 + ["test"] * 2,
         }
     )
-    embeddings = np.where(table["main_category_code"], 1.0, -1.0)[:, None].repeat(768, axis=1)
-    swapped = table.assign(main_category_code=[0, 0, 1, 1, 0, 1, 1, 0])  # other labels on test change nothing
     assert majority_predictions(table).tolist() == [0] * 8
-    for products in (table, swapped):
-        assert tfidf_predictions(products).tolist() == table["main_category_code"].tolist()
-        assert mean_embedding_predictions(products, embeddings).tolist() == table["main_category_code"].tolist()
+    embeddings = np.where(table["main_category_code"], 1.0, -1.0)[:, None].repeat(768, axis=1)
+    shallow = fit_shallow_text(table, embeddings, classes=2)
+    for logits in shallow.outputs.values():
+        assert logits.argmax(1).tolist() == table["main_category_code"].tolist()
