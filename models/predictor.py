@@ -13,9 +13,9 @@ from models.batches import mean_embeddings
 from models.checkpoints import load_checkpoint, load_weights
 from models.combined_model import CombinedModel
 from models.image_model import ImageModel, evaluation_transform
+from models.saving import load_model
 from models.text_model import TextModel
 from shallow.fusion import Fusion
-from shallow.saving import load_model
 from shallow.words import log_probabilities
 
 NETWORKS = {"combined": CombinedModel, "text": TextModel, "image": ImageModel}

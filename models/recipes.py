@@ -26,10 +26,10 @@ from models.device import from_first_process, rank_and_world_size
 from models.image_model import ImageModel, evaluation_transform, load_image_weights, train_transform
 from models.leaf_categories import LeafCategories, leaf_labels
 from models.outputs import photo_outputs, text_outputs
+from models.saving import save_model
 from models.text_model import EMBEDDING_SCALE, TextModel
 from models.training import Learner, Recipe, Trainer, TrainingOptions
 from shallow.fusion import Fusion, fuse_products
-from shallow.saving import save_model
 from shallow.words import TFIDF, ShallowText, fit_shallow_text
 
 TEXT_RECIPE = Recipe(

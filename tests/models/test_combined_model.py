@@ -17,9 +17,9 @@ from models.checkpoints import load_checkpoint
 from models.image_model import evaluation_transform
 from models.predictor import load_predictor
 from models.recipes import TrainedModel, train_combined_model, train_shallow_text
+from models.saving import load_model
 from models.training import TrainingOptions
 from shallow.fusion import Fusion, fit_fusion
-from shallow.saving import load_model
 from shallow.words import BOTH, MEAN_EMBEDDING, TFIDF
 
 CLASSES = 5
