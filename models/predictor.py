@@ -75,7 +75,10 @@ def load_predictor(
     name = name or next((name for name, path in paths.items() if path.exists()), "combined")
     path = checkpoint or paths[name]
     if checkpoint or name in NETWORKS:
-        return _network_predictor(path, device)
+        predictor = _network_predictor(path, device)
+        if not checkpoint and predictor.name != name:
+            raise UserError(f"{path} holds a {predictor.name} model: run train_models.py again, or give --checkpoint.")
+        return predictor
     words = ("combined_model",) if name == "fused" else ("mean_embedding", "encoder", "encoder_weights")
     content = load_model(path, "tfidf", "fusion", *words)
     labels = content["labels"]

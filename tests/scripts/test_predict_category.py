@@ -276,6 +276,13 @@ def test_what_cannot_be_done_is_one_sentence(command, arguments, sentence, capsy
     assert capsys.readouterr().out == ""
 
 
+def test_a_network_at_the_place_of_another_does_not_answer_for_it(folder, command, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "combined_model_best.pt").symlink_to(folder / "checkpoints" / "text_model_best.pt")
+    with pytest.raises(SystemExit, match=r"^error: .*combined_model_best\.pt holds a text model: [^\n]*\.$"):
+        command("--text", "hat", "--model", "combined", "--data-dir", str(tmp_path))
+
+
 def test_an_encoder_with_other_weights_in_the_same_folder_is_refused(folder, model, command, capsys, tmp_path):
     encoder = write_small_encoder(tmp_path / "encoder")
     old = {**TEXTS, "encoder": str(encoder)}
