@@ -41,7 +41,7 @@ def main() -> None:
     arguments = parse_arguments()
     text = None if arguments.text is None else clean_description(arguments.text)
     if text == "":
-        raise UserError("the text is empty: give some words after --text, or a photo with --image.")
+        raise UserError("the text is empty: give some words after --text, or only a photo, with --image.")
     if arguments.checkpoint is None:
         check_data_folder(arguments.data_dir)
 

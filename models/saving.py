@@ -18,8 +18,8 @@ def save_model(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_model(path: Path, *keys: str) -> dict[str, Any]:
-    """What `save_model` wrote; raises UserError when the file is missing, damaged,
-    or lacks `labels` or one of the `keys`."""
+    """What `save_model` wrote; raises UserError when the file is missing, damaged, or lacks `labels` or one of
+    the `keys`."""
     if not path.is_file():
         raise UserError(f"the model {path} is missing: run train_models.py first.")
     try:

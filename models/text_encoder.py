@@ -145,7 +145,8 @@ class TextEncoder:
         name = _valid(name)
         if description is None:
             name, _, description = name.partition(". ")
-        tokens_of_name = min(len(self.tokenizer.tokenize(name)), NAME_TOKENS)
+        ids_of_name = self.tokenizer(name, add_special_tokens=False, verbose=False)["input_ids"]
+        tokens_of_name = min(len(ids_of_name), NAME_TOKENS)
         pieces = self._pieces(_valid(description), TOKENS - 3 - tokens_of_name, maximum)
         if not pieces:
             return self._pieces(name, TOKENS - 2, maximum) or [name]

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from marketplace.data_folder import UserError
 from marketplace.dataset import rows_of_split
 
+FOLDS = 5
 L2_BOUNDS = (1e-4, 1e3)  # from a free layer to a weighted sum
 
 
@@ -44,7 +45,6 @@ def fit_fusion(
     groups: Sequence[str],
     *,
     l2: float | None = None,
-    folds: int = 5,
     seed: int = 7,
 ) -> tuple[Fusion, np.ndarray]:
     """Fit the layer on the outputs (N, C) of k models for listings with `labels` (N,); also returns logits (N, C)
@@ -57,7 +57,7 @@ def fit_fusion(
 
     Raises UserError when all listings are of one group, or when a model has no output at all.
     """
-    folds = min(folds, len(set(groups)))
+    folds = min(FOLDS, len(set(groups)))
     if folds < 2:
         raise UserError("fusion needs two different descriptions in the validation split: give more listings.")
     if any(np.isnan(values).all() for values in outputs):
