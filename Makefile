@@ -1,8 +1,11 @@
 # `make help` lists the commands. DATA_DIR is the data folder: data/sample (the sample marketplace) unless given.
 DATA_DIR ?= data/sample
 PYTHON ?= python3
-# passed to every notebook, e.g. PARAMETERS="-p image_weights imagenet"
+# passed to every notebook, e.g. PARAMETERS="-p seed 8"
 PARAMETERS ?=
+# what ImageModel starts from: ImageNet weights if they can be had (auto), none, imagenet, or a file
+IMAGE_WEIGHTS ?= auto
+export IMAGE_WEIGHTS
 
 # make and the shell would split at other characters, or read them in a way of their own
 FIT := $(shell LC_ALL=C; case '$(subst ','\'',$(value DATA_DIR))' in (''|/|//*|-*|*[!A-Za-z0-9_./+@-]*);; (*) echo fit;; esac)
@@ -32,6 +35,8 @@ help: ## list the commands
 
 run: $(COPIES) ## set up, run data scripts and notebooks on DATA_DIR, print the tables of results
 	@$(BIN)/python -m evaluation.results --data-dir $(DATA_DIR)
+
+test notebooks: IMAGE_WEIGHTS = none
 
 test: .venv/test-installed ## set up, then ruff, mypy and all tests
 	$(BIN)/ruff check
@@ -107,9 +112,9 @@ $(COPIES): $(wildcard marketplace/*.py evaluation/*.py shallow/*.py)
 $(DATA_DIR)/notebooks/neural_networks.ipynb: $(wildcard models/*.py) $(DATA_DIR)/notebooks/image_classification.ipynb
 $(DATA_DIR)/notebooks/product_ranking.ipynb: $(wildcard ranking/*.py) $(DATA_DIR)/notebooks/neural_networks.ipynb
 
-# other PARAMETERS than those of the copies make the copies stale
+# other PARAMETERS or IMAGE_WEIGHTS than those of the copies make the copies stale
 $(DATA_DIR)/notebooks/parameters: FORCE
 	@mkdir -p $(@D)
-	@echo '$(PARAMETERS)' | cmp -s - $@ || echo '$(PARAMETERS)' > $@
+	@echo '$(PARAMETERS) $(IMAGE_WEIGHTS)' | cmp -s - $@ || echo '$(PARAMETERS) $(IMAGE_WEIGHTS)' > $@
 
 FORCE:

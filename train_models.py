@@ -23,10 +23,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=positive_int, help="of all processes together, instead of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints of an interrupted training")
     parser.add_argument(
-        "--image-weights", default="auto", help="imagenet, none, auto (imagenet if possible), or a file"
+        "--image-weights",
+        default="auto",
+        help="imagenet, none, a file, or auto: $IMAGE_WEIGHTS, or imagenet if possible",
     )
     parser.add_argument("--encoder", default="all-MiniLM-L6-v2", help="of texts: a name on the hub, or a folder")
-    parser.add_argument("--image-size", type=positive_int, default=64, help="side of the clean photos in pixels")
+    parser.add_argument(
+        "--image-size",
+        type=positive_int,
+        default=0,
+        metavar="PIXELS",
+        help="of clean photos (default: suits the weights)",
+    )
     parser.add_argument("--seed", type=seed_number, default=7, help="of all random numbers")
     parser.add_argument("--patience", type=positive_int, help="stop after so many epochs without a better accuracy")
     parser.add_argument(
@@ -60,7 +68,7 @@ import torch
 from torch import distributed, nn
 
 from evaluation.results import result_rows, rows_table, write_results
-from marketplace.data_folder import UserError, check_data_folder
+from marketplace.data_folder import DataFolder, UserError, check_data_folder
 from marketplace.dataset import (
     SPLITS,
     Photos,
@@ -70,15 +78,17 @@ from marketplace.dataset import (
     mean_per_product,
     rows_of_split,
 )
+from marketplace.photo_folder import clean_missing_photos
 from models import ImageModel, TextModel
 from models.batches import Texts, load_texts
 from models.checkpoints import checkpoint_path, load_checkpoint
-from models.device import gpu_name, pick_device, process_rank
+from models.device import from_first_process, gpu_name, pick_device, process_rank
+from models.image_model import RANDOM_SIZE, available_weights, initialisation, photo_size
 from models.outputs import photo_outputs, text_outputs
 from models.recipes import (
-    IMAGE_RECIPE,
     TEXT_RECIPE,
     TrainedModel,
+    image_recipe,
     train_combined_model,
     train_image_model,
     train_shallow_text,
@@ -126,6 +136,11 @@ def load_trained_branch(path: Path, model: nn.Module, categories: list[str], **i
     return TrainedModel(model, checkpoint.get("history", []), weights, configuration.get("image_weights_hash"))
 
 
+def saved_image_size(path: Path) -> int:
+    """Side in pixels of the photos that the ImageModel of a checkpoint was trained on."""
+    return load_checkpoint(path)["configuration"].get("image_size", RANDOM_SIZE)
+
+
 def train_text(
     arguments: argparse.Namespace, products: pd.DataFrame, texts: Texts, categories: list[str], options: TrainingOptions
 ) -> tuple[TrainedModel, list[dict]]:
@@ -146,7 +161,8 @@ def train_image(
 ) -> tuple[TrainedModel, list[dict]]:
     """ImageModel and its result rows."""
     print("ImageModel")
-    recipe, weights = with_overrides(IMAGE_RECIPE, arguments), arguments.image_weights
+    weights = arguments.image_weights
+    recipe = with_overrides(image_recipe(weights), arguments)
     image = train_image_model(products, photos, categories, image_weights=weights, recipe=recipe, options=options)
     photo_logits = photo_outputs(image.model, photos, options.device)
     logits = mean_per_product(photo_logits, photos.product_rows, len(products))
@@ -185,6 +201,13 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
     products, categories = load_products(data_dir), load_main_categories(data_dir)
     print(f"{len(products):,} listings in {len(categories)} categories; training on {device.type}.")
     if models & {"image", "combined"}:
+        if "image" in models:
+            arguments.image_weights = from_first_process(lambda: available_weights(arguments.image_weights))
+            arguments.image_size = photo_size(arguments.image_weights, arguments.image_size)
+            print(f"ImageModel starts from {initialisation(arguments.image_weights)}.")
+        else:
+            arguments.image_size = arguments.image_size or saved_image_size(checkpoint_path(data_dir, "image"))
+        from_first_process(lambda: clean_missing_photos(DataFolder(data_dir), arguments.image_size))
         photos = load_photos(data_dir, products, arguments.image_size)
         print(f"{len(photos):,} photos of {arguments.image_size} pixels.")
     if models & {"text", "combined"}:

@@ -1,7 +1,7 @@
 """How much faster the networks are trained here than in the straightforward way, on the same products, in one process.
 
     python -m benchmarks.training [--data-dir data/sample] [--products 200] [--rounds 2] [--compile]
-        [--accuracy] [--save]
+        [--accuracy] [--resizing] [--save]
 
 The straightforward way decodes each photo and embeds each text whenever it is needed, one at a time, works in float32
 and computes every gradient. Both ways run in turn; the fastest round of each counts. `--accuracy` also trains both ways
@@ -55,7 +55,7 @@ from models.image_model import (
 )
 from models.leaf_categories import LeafCategories, leaf_labels
 from models.outputs import photo_outputs, text_outputs
-from models.recipes import IMAGE_RECIPE, TEXT_RECIPE
+from models.recipes import IMAGE_RECIPE, TEXT_RECIPE, photo_trainer
 from models.text_encoder import TextEncoder
 from models.text_model import TOKENS
 from models.training import Learner, Trainer, TrainingOptions, train_one_epoch
@@ -64,6 +64,7 @@ from shallow.fusion import fit_fusion
 CPU = torch.device("cpu")
 BATCH_SIZE = 64
 SEEDS = (1, 2, 3)
+ACCURACIES = (0.5, 0.6, 0.7, 0.8)  # of ImageModel per photo, on validation
 PHOTOS_FOR_ACCURACY = 1500  # of train
 
 
@@ -152,18 +153,11 @@ def bench_text(texts: list[str], rounds: int) -> list[dict]:
     return report("Text embedding, texts", len(texts), in_turn(ways, rounds))
 
 
-def epoch_of_ours(model, batches: Batches, small_convolutions: bool = True) -> Callable[[], object]:
-    """An epoch with `train_one_epoch` on decoded photos."""
+def epoch_of_ours(model, batches: Batches, scale: float = 1.0) -> Callable[[], object]:
+    """An epoch with `train_one_epoch` on decoded photos, resized by the factor `scale`."""
     learner = Learner(model).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-4, fused=True)
-    if small_convolutions:
-        return lambda: train_one_epoch(learner, batches, optimizer, CPU)
-
-    def without_small_convolutions() -> None:
-        with mock.patch.object(training, "small_convolutions", lambda device: contextlib.nullcontext()):
-            train_one_epoch(learner, batches, optimizer, CPU)
-
-    return without_small_convolutions
+    return lambda: train_one_epoch(learner, batches, optimizer, CPU, scale=scale)
 
 
 def bench_image(
@@ -176,13 +170,12 @@ def bench_image(
     ways = {
         "decoded each time, float32, all gradients": lambda: plain_epoch(plain, loader),
         "decoded once, all gradients": epoch_of_ours(ImageModel(classes, 0), batches),
-        "the same without SmallConvolutions": epoch_of_ours(ImageModel(classes, 0), batches, small_convolutions=False),
+        "the same at half the side": epoch_of_ours(ImageModel(classes, 0), batches, scale=0.5),
         "decoded once, frozen prefix (transfer)": epoch_of_ours(ImageModel(classes), batches),
     }
     if compiled:
         compiled_model: Any = torch.compile(ImageModel(classes, 0))
-        way = epoch_of_ours(compiled_model, batches, small_convolutions=False)
-        ways["all gradients, torch.compile without SmallConvolutions"] = way
+        ways["all gradients, torch.compile"] = epoch_of_ours(compiled_model, batches)
     return report(f"ImageModel epoch at {photos.pixels.shape[1]} pixels, photos", len(paths), in_turn(ways, rounds))
 
 
@@ -274,6 +267,27 @@ def compare(
     return rows
 
 
+def resizing(photos: Photos, products: pd.DataFrame, classes: int) -> list[dict]:
+    """Seconds until ImageModel from random initialisation has an accuracy, with photos of one size all the time and by
+    progressive resizing; one seed, the whole recipe."""
+    rows = []
+    for way, scales in {"one size": (1.0,), "progressive resizing": IMAGE_RECIPE.scales}.items():
+        torch.manual_seed(SEEDS[0])
+        model = ImageModel(classes)
+        model.start_from_scratch()
+        recipe, options = replace(IMAGE_RECIPE, scales=scales), TrainingOptions(SEEDS[0], CPU)
+        with contextlib.redirect_stdout(io.StringIO()):
+            history = pd.DataFrame(photo_trainer(model, None, products, photos, recipe, options).fit())
+        seconds = history["seconds"].cumsum()
+        row = {"way": way, "epochs": len(history), "seconds": seconds.iloc[-1]}
+        for accuracy in ACCURACIES:
+            reached = seconds[history["validation_accuracy"] >= accuracy]
+            row[f"seconds to {accuracy:.0%}"] = reached.min() if len(reached) else None
+        rows.append(row | {"validation accuracy": history["validation_accuracy"].max()})
+        print(rows[-1])
+    return rows
+
+
 def main() -> None:
     parser = argument_parser("Measure training in the straightforward way and in ours.")
     parser.set_defaults(data_dir=Path("data/sample"))
@@ -282,6 +296,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=positive_int, default=64)
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile, which needs a C++ compiler")
     parser.add_argument("--accuracy", action="store_true", help="also train both ways with three seeds")
+    parser.add_argument("--resizing", action="store_true", help="also train ImageModel with and without resizing")
     add_save_option(parser)
     arguments = parser.parse_args()
     torch.manual_seed(0)
@@ -301,6 +316,10 @@ def main() -> None:
     rows = bench_text(texts, arguments.rounds)
     rows += bench_image(few, few_paths, labels, classes, arguments.rounds, arguments.compile)
     rows += bench_combined(few, few_paths, labels, texts, classes, arguments.rounds)
+    if arguments.resizing:
+        found = resizing(photos, products, classes)
+        if arguments.save:
+            save_rows("training_resizing", found, dataset=dataset_name(arguments.data_dir))
     if arguments.accuracy:
         scores = text_accuracy(products, classes) + image_accuracy(photos, paths, products, classes)
         if arguments.save:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from scipy.cluster.hierarchy import leaves_list, linkage
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
@@ -57,6 +58,21 @@ def plot_reliability(
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence (highest probability)", ylabel="accuracy, share of rows")
     ax.set_title(f"{title}\nexpected calibration error {error:.3f}".strip())
     ax.legend(fontsize=7, loc="upper left")
+    return ax
+
+
+def plot_by_train_listings(table: pd.DataFrame, models: Sequence[str]) -> plt.Axes:
+    """Draw the accuracies of some `models` in a table of `evaluation.results.by_train_listings`."""
+    ax = plt.subplots(figsize=(8, 3.2), layout="constrained")[1]
+    for place, model in enumerate(models):
+        rows = table[table["model"] == model]
+        shifted = np.arange(len(rows)) + 0.06 * (place - (len(models) - 1) / 2)
+        ax.errorbar(shifted, rows["test"], 1.96 * rows["error"], fmt="o", capsize=2, label=model)
+    ranges = [f"{name}\n(n = {count})" for name, count in zip(rows["train_listings"], rows["listings"], strict=True)]
+    ax.set_xticks(range(len(rows)), ranges)
+    ax.set(xlabel="train listings of the leaf category", ylabel="accuracy on test (line: 95% interval)", ylim=(0, 1.02))
+    ax.set_title("Accuracy by the number of train listings of the same leaf category")
+    ax.legend(fontsize=7, bbox_to_anchor=(1, 1), loc="upper left")
     return ax
 
 

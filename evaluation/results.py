@@ -56,6 +56,25 @@ def majority_predictions(products: pd.DataFrame) -> np.ndarray:
     return np.full(len(labels), np.bincount(labels[rows_of_split(products, "train")]).argmax())
 
 
+def by_train_listings(correct: Mapping[str, np.ndarray], products: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy of each model by the number of train listings of a listing's own leaf category.
+
+    `correct` has, by model, whether each test listing is predicted correctly, bool (T,). Columns: `model`,
+    `train_listings` (a range in words), `listings` (how many of test), `test` (accuracy; NaN without a listing) and
+    its standard `error`.
+    """
+    test = rows_of_split(products, "test")
+    counts = products["category"].iloc[rows_of_split(products, "train")].value_counts()
+    known = products["category"].iloc[test].map(counts).fillna(0).to_numpy()
+    ranges = pd.cut(known, [-1, 5, 11, np.inf], labels=["fewer than 6", "6 to 11", "12 or more"])
+    rows = []
+    for model, right in correct.items():
+        table = pd.Series(right.astype(float)).groupby(ranges, observed=False).agg(["size", "mean", "sem"])
+        table = table.set_axis(["listings", "test", "error"], axis=1).rename_axis("train_listings").reset_index()
+        rows.append(table.assign(model=model))
+    return pd.concat(rows, ignore_index=True)
+
+
 def result_rows(
     model: str,
     products: pd.DataFrame,

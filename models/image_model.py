@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import os
 import socket
 import sys
 from http.client import InvalidURL
@@ -18,6 +19,8 @@ from torchvision.transforms.v2.functional import normalize
 from marketplace.data_folder import UserError, first_line
 
 FROZEN_TENSORS = 47  # conv1 to layer2.1.bn1.weight
+RANDOM_SIZE = 64  # side of the photos in pixels with random initialisation
+PRETRAINED_SIZE = 128  # and with pretrained weights, which have learned from larger photos; see benchmarks/transfer.py
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue in 0 to 1, as torchvision's weights expect them
 IMAGENET_STD = (0.229, 0.224, 0.225)
 DROPOUT = 0.2  # of the head
@@ -26,6 +29,23 @@ ZOOM = (0.9, 1.1)  # smallest and largest factor
 MAXIMUM_SHIFT = 0.1  # of the photo's side, either way
 MAXIMUM_TINT = 0.1  # largest change of the factors for brightness, contrast and saturation
 SILENCE_SECONDS = 10  # without an answer from the server of the ImageNet weights before a download is given up
+
+
+def make_head(features: int, num_classes: int) -> nn.Sequential:
+    """The layers from the features (N, features) of a pretrained network to logits (N, num_classes)."""
+    head = nn.Sequential(
+        nn.Linear(features, 512),
+        nn.ReLU(),
+        nn.Dropout(DROPOUT),
+        nn.Linear(512, 256),
+        nn.ReLU(),
+        nn.Linear(256, num_classes),
+    )
+    for layer in head:
+        if isinstance(layer, nn.Linear):  # PyTorch's default shrinks the activations from layer to layer
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    return head
 
 
 class ImageModel(nn.Module):
@@ -37,28 +57,19 @@ class ImageModel(nn.Module):
     def __init__(self, num_classes: int = 13, frozen_tensors: int = FROZEN_TENSORS):
         super().__init__()
         self.resnet = resnet50(weights=None)
-        self.resnet.fc = nn.Sequential(
-            nn.Linear(2048, 512),
-            nn.ReLU(),
-            nn.Dropout(DROPOUT),
-            nn.Linear(512, 256),
-            nn.ReLU(),
-            nn.Linear(256, num_classes),
-        )
-        for layer in self.resnet.fc:
-            if isinstance(layer, nn.Linear):  # PyTorch's default shrinks the activations from layer to layer
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+        self.resnet.fc = make_head(self.resnet.fc.in_features, num_classes)
         for parameter in list(self.resnet.parameters())[:frozen_tensors]:
             parameter.requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "ImageModel":
-        """Set training mode, except for frozen batch normalisation: its statistics belong to its frozen weights."""
+        """Set training mode. Batch normalisation keeps its statistics while layers are frozen: they belong to the
+        pretrained weights, and those of small batches of few photos are worse (`benchmarks/transfer.py`)."""
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
-                module.eval()
+        if self.frozen_parameters():
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         return self
 
     def forward(self, image: Tensor) -> Tensor:
@@ -79,22 +90,42 @@ class ImageModel(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters() if not parameter.requires_grad)
 
 
+def available_weights(weights: str | Path) -> str | Path:
+    """What "auto" stands for: the environment variable IMAGE_WEIGHTS if it is set, else "imagenet" or, when that cannot
+    be had, "none", which is printed with the reason. All other `weights` are returned as they are."""
+    if weights == "auto":
+        weights = os.environ.get("IMAGE_WEIGHTS") or "auto"
+    if weights != "auto":
+        return weights
+    try:
+        _imagenet_state()
+    except UserError as error:
+        print(error)
+        return "none"
+    return "imagenet"
+
+
+def initialisation(weights: str | Path) -> str:
+    """Initial `weights`, which are not "auto", in words."""
+    return "random initialisation" if weights == "none" else f"{Path(weights).name} weights"
+
+
+def photo_size(weights: str | Path, size: int = 0) -> int:
+    """`size`, or for 0 the side in pixels of the photos that suit the initial `weights`, which are not "auto"."""
+    return size or (RANDOM_SIZE if weights == "none" else PRETRAINED_SIZE)
+
+
 def load_image_weights(model: ImageModel, weights: str | Path) -> str:
     """Load pretrained weights below the head of `model`, and print which; returns "imagenet", "none" or the file's
     name.
 
-    `weights` is "imagenet" (torchvision's IMAGENET1K_V2, from its cache or downloaded), "auto" (the same, or "none"
-    when they cannot be had), "none", or the path of a ResNet50 state dict. With random initialisation every layer is
-    trained, since random layers that stay frozen are of no use.
+    `weights` is "imagenet" (torchvision's IMAGENET1K_V2, from its cache or downloaded), "none", the path of a ResNet50
+    state dict, or "auto" (see `available_weights`). With random initialisation every layer is trained, since random
+    layers that stay frozen are of no use.
 
     Raises UserError when the weights cannot be had or do not fit.
     """
-    if weights == "auto":
-        try:
-            return load_image_weights(model, "imagenet")
-        except UserError as error:
-            print(error)
-            return load_image_weights(model, "none")
+    weights = available_weights(weights)
     if weights == "none":
         model.start_from_scratch()
         print("ImageModel: random initialisation, every layer is trained.")

@@ -23,7 +23,13 @@ from models.batches import Batches, Texts, product_embeddings
 from models.checkpoints import checkpoint_path, save_checkpoint
 from models.combined_model import CombinedModel
 from models.device import from_first_process, rank_and_world_size
-from models.image_model import ImageModel, evaluation_transform, load_image_weights, train_transform
+from models.image_model import (
+    ImageModel,
+    evaluation_transform,
+    initialisation,
+    load_image_weights,
+    train_transform,
+)
 from models.leaf_categories import LeafCategories, leaf_labels
 from models.outputs import photo_outputs, text_outputs
 from models.saving import save_model
@@ -50,6 +56,21 @@ IMAGE_RECIPE = Recipe(
     label_smoothing=0.05,
     average_decay=0.98,
 )
+FINE_TUNING_RECIPE = Recipe(  # chosen by benchmarks/transfer.py
+    epochs=8,
+    batch_size=32,
+    learning_rate=1e-3,
+    pretrained_factor=0.1,
+    weight_decay=0.05,
+    warm_up=0.15,
+    label_smoothing=0.05,
+    average_decay=0.98,
+)
+
+
+def image_recipe(weights: str | Path) -> Recipe:
+    """The recipe of ImageModel for initial `weights`, which are not "auto"."""
+    return IMAGE_RECIPE if weights == "none" else FINE_TUNING_RECIPE
 
 
 @dataclass
@@ -69,7 +90,7 @@ class TrainedModel:
     @property
     def initialisation(self) -> str:
         """The initial weights in words."""
-        return "random initialisation" if self.weights == "none" else f"{self.weights} weights"
+        return initialisation(self.weights)
 
 
 def train_text_model(
@@ -108,10 +129,11 @@ def train_image_model(
     categories: list[str],
     *,
     image_weights: str | Path = "none",
-    recipe: Recipe = IMAGE_RECIPE,
+    recipe: Recipe | None = None,
     options: TrainingOptions | None = None,
 ) -> TrainedModel:
-    """Train an ImageModel on the photos of the train split of `products`; `image_weights` as for `load_image_weights`.
+    """Train an ImageModel on the photos of the train split of `products`; `image_weights` as for `load_image_weights`,
+    the recipe by default that of `image_recipe`.
 
     Pretrained layers are trained at the recipe's `pretrained_factor` of the head's learning rate.
 
@@ -124,21 +146,36 @@ def train_image_model(
     weights, weights_hash = from_first_process(lambda: _initial_weights(model, image_weights))
     if weights == "none":
         model.start_from_scratch()
-    train, validation, main_of_leaf = _batches_of_splits(
-        photos, photos.pixels, products, recipe, (train_transform, evaluation_transform), options.device, leaves=True
-    )
-    learner = LeafCategories(model, main_of_leaf)
-    groups = None if weights == "none" else image_parameter_groups(learner, recipe)
-    trainer = Trainer(learner, train, validation, recipe, options, groups)
+    recipe = recipe or image_recipe(weights)
+    trainer = photo_trainer(model, None if weights == "none" else model.resnet.fc, products, photos, recipe, options)
     columns = products[["category", "main_category_code", "split"]].to_numpy().tolist()
     configuration = {
         "image_size": photos.pixels.shape[1],
         "image_weights": weights,
         "image_weights_hash": weights_hash,
-        "train_examples": len(train.rows),
+        "train_examples": len(trainer.train_batches.rows),
         "data": _hash(repr(columns), photos.product_rows, photos.pixels),
     }
     return TrainedModel(model, trainer.fit("image", categories, configuration), weights, weights_hash)
+
+
+def photo_trainer(
+    model: nn.Module,
+    head: nn.Module | None,
+    products: pd.DataFrame,
+    photos: Photos,
+    recipe: Recipe,
+    options: TrainingOptions,
+) -> Trainer:
+    """The trainer of a network for photos; with a new `head` on pretrained layers these have a learning rate of their
+    own. Raises UserError as `check_splits`."""
+    transforms = (train_transform, evaluation_transform)
+    train, validation, main_of_leaf = _batches_of_splits(
+        photos, photos.pixels, products, recipe, transforms, options.device, leaves=True
+    )
+    learner = LeafCategories(model, main_of_leaf)
+    groups = None if head is None else fine_tuning_groups(learner, head, recipe)
+    return Trainer(learner, train, validation, recipe, options, groups)
 
 
 def _initial_weights(model: ImageModel, image_weights: str | Path) -> tuple[str, str | None]:
@@ -251,15 +288,14 @@ def train_combined_model(
     )
 
 
-def image_parameter_groups(learner: LeafCategories, recipe: Recipe) -> list[dict[str, Any]]:
-    """The trained parameters of a pretrained ImageModel in two groups with a learning rate each: below the
-    head, and the head."""
-    head = ("model.resnet.fc.", "leaf_layer.")
-    trained = [(name, parameter) for name, parameter in learner.named_parameters() if parameter.requires_grad]
-    below_head = [parameter for name, parameter in trained if not name.startswith(head)]
+def fine_tuning_groups(learner: Learner, head: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """The trained parameters of a learner in two groups with a learning rate each: those of the network below its
+    `head`, which are pretrained, and the others, which start from random initialisation."""
+    below = set(learner.model.parameters()) - set(head.parameters())
+    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     return [
-        {"params": below_head, "lr": recipe.learning_rate * recipe.pretrained_factor},
-        {"params": [parameter for name, parameter in trained if name.startswith(head)], "lr": recipe.learning_rate},
+        {"params": [p for p in trained if p in below], "lr": recipe.learning_rate * recipe.pretrained_factor},
+        {"params": [p for p in trained if p not in below], "lr": recipe.learning_rate},
     ]
 
 

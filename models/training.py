@@ -20,7 +20,6 @@ from marketplace.data_folder import UserError
 from models.batches import Batches
 from models.checkpoints import checkpoint_path, load_checkpoint, load_weights, save_checkpoint
 from models.device import autocast, from_first_process, memory_advice, pick_device, process_rank, rank_and_world_size
-from models.small_convolutions import small_convolutions
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class Recipe:
     warm_up: float = 0.3  # share of the steps in which the rate rises
     label_smoothing: float = 0.0
     average_decay: float = 0.0  # of the moving average of the weights; 0 uses the last weights
+    scales: tuple[float, ...] = (1.0,)  # of the photos' sides, in equal parts of the epochs: progressive resizing
     patience: int = 0  # early stopping after so many epochs without a better validation score; 0 turns it off
 
 
@@ -88,10 +88,11 @@ def train_one_epoch(
     device: torch.device,
     label_smoothing: float = 0.0,
     after_step: Callable[[], None] = lambda: None,
+    scale: float = 1.0,
 ) -> dict[str, float]:
     """Train on every batch once; returns the mean `loss` and the training `accuracy`.
 
-    `after_step` is called after each step of the optimizer.
+    `after_step` is called after each step of the optimizer. Photos are resized by the factor `scale`.
 
     Raises UserError when memory runs out, and at the end of the epoch when a loss was not finite.
     """
@@ -100,9 +101,11 @@ def train_one_epoch(
     losses, hits, examples = [], [], 0
     for inputs, labels in batches:
         inputs, labels = inputs.to(device), labels.to(device)
+        if scale != 1:
+            inputs = F.interpolate(inputs, scale_factor=scale, mode="bilinear", antialias=True)
         with memory_advice(len(labels) * rank_and_world_size()[1]):
             optimizer.zero_grad()
-            with autocast(device), small_convolutions(device):
+            with autocast(device):
                 logits = learner(inputs).float()
                 loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
             loss.backward()
@@ -234,6 +237,7 @@ class Trainer:
             self.device,
             self.recipe.label_smoothing,
             self._after_step,
+            self.recipe.scales[len(self.history) * len(self.recipe.scales) // self.recipe.epochs],
         )
         loss, accuracy = from_first_process(self._validate)
         self.history.append(

@@ -82,3 +82,4 @@ def postgres():
 @pytest.fixture(scope="session", autouse=True)
 def quiet_libraries():
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ["IMAGE_WEIGHTS"] = "none"  # no test reaches for the network

@@ -15,6 +15,7 @@ NOTEBOOKS = sorted(path.stem for path in ROOT.glob("*.ipynb"))
 # a notebook after every cell
 PAPERMILL = """#!/bin/sh
 for last; do input=$output; output=$last; done
+echo "weights: $IMAGE_WEIGHTS"
 basename "$input" >> "$output"
 sleep 0.3
 basename "$input" >> "$output"
@@ -40,7 +41,8 @@ def project(tmp_path) -> Path:
 
 def environment() -> dict[str, str]:
     """Without what `make test` passes on to a make that it starts."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    own = ("MAKE", "MFLAGS", "IMAGE_WEIGHTS")
+    return {name: value for name, value in os.environ.items() if not name.startswith(own)}
 
 
 def make(project: Path, *arguments: str) -> str:
@@ -49,6 +51,12 @@ def make(project: Path, *arguments: str) -> str:
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def make_data(project: Path) -> None:
+    """Leave what the data scripts would leave."""
+    tables = ("products_table.json", "products_table_clean.json", "clean_images_64/manifest.json", "marketplace.db")
+    fill(project / "data" / "sample", tables)
 
 
 def test_notebooks_that_run_at_once_do_not_overwrite_each_other(project):
@@ -70,17 +78,24 @@ def test_a_notebook_runs_anew_when_a_package_that_it_imports_has_changed(project
     for package in ("marketplace", "models"):
         (project / package).mkdir()
         (project / package / "module.py").touch()
-    for name in ("products_table.json", "products_table_clean.json", "clean_images_64/manifest.json"):
-        path = project / "data" / "sample" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    (project / "data" / "sample" / "marketplace.db").touch()
+    make_data(project)
     make(project, "run")
     assert "running" not in make(project, "run")
     os.utime(project / "models" / "module.py", (2e9, 2e9))
     again = make(project, "run")
     assert "running neural_networks.ipynb" in again and "running product_ranking.ipynb" in again
     assert "running tabular_linear_regression.ipynb" not in again
+
+
+def test_image_weights_reach_the_notebooks_and_others_run_them_anew(project):
+    make_data(project)
+    assert make(project, "run").count("weights: auto") == len(NOTEBOOKS)
+    assert make(project, "run", "IMAGE_WEIGHTS=none").count("weights: none") == len(NOTEBOOKS)
+    assert "weights" not in make(project, "run", "IMAGE_WEIGHTS=none")
+    recorded = project / ".venv" / "bin" / "jupyter"
+    recorded.write_text('#!/bin/sh\necho "weights: $IMAGE_WEIGHTS"\n')
+    recorded.chmod(0o755)
+    assert "weights: none" in make(project, "notebooks").splitlines()
 
 
 def test_help_lists_every_command(project):

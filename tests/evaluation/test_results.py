@@ -9,6 +9,7 @@ import pytest
 from repository import run_script
 
 from evaluation.results import (
+    by_train_listings,
     check_splits,
     dataset_name,
     read_results,
@@ -152,3 +153,16 @@ def test_damaged_results_are_named(tmp_path, content):
     path.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"image_classification\.json"):
         read_results(tmp_path)
+
+
+def test_accuracy_by_the_number_of_train_listings_of_the_leaf():
+    train = ["a"] * 5 + ["b"] * 6 + ["c"] * 12
+    test = ["a", "a", "b", "c", "never seen"]
+    products = pd.DataFrame({"category": train + test, "split": ["train"] * len(train) + ["test"] * len(test)})
+    correct = {"one": np.array([True, False, True, False, False]), "other": np.ones(5, bool)}
+    table = by_train_listings(correct, products).set_index(["model", "train_listings"])
+    assert table.loc["one", "listings"].to_dict() == {"fewer than 6": 3, "6 to 11": 1, "12 or more": 1}
+    assert table.loc["one", "test"].tolist() == pytest.approx([1 / 3, 1, 0])
+    assert table.loc["other", "test"].tolist() == [1, 1, 1]
+    few = by_train_listings({"one": np.array([True])}, products.iloc[: len(train) + 1])
+    assert few["listings"].tolist() == [1, 0, 0] and few["test"].isna().tolist() == [False, True, True]

@@ -1,6 +1,7 @@
 """Training in several processes: the same gradients as in one, and a whole run under torchrun."""
 
 import json
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,7 @@ def compare_gradients(rank: int) -> None:
 def train_with_other_weights(rank: int, folder: Path, having: int) -> None:
     """Train an ImageModel with "auto" where only the process `having` finds weights."""
     torch.hub.set_dir(folder / str(rank))
+    os.environ.pop("IMAGE_WEIGHTS", None)
     ResNet50_Weights.IMAGENET1K_V2.value.url = "http://127.0.0.1:9/resnet50-0.pth"  # no server answers there
     if rank == having:
         cache = folder / str(rank) / "checkpoints"

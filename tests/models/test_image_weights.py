@@ -17,7 +17,7 @@ from marketplace.data_folder import UserError
 from marketplace.dataset import Photos
 from models import ImageModel, image_model
 from models.checkpoints import load_checkpoint
-from models.image_model import load_image_weights
+from models.image_model import PRETRAINED_SIZE, available_weights, load_image_weights, photo_size
 from models.recipes import train_image_model
 from models.training import Recipe, TrainingOptions
 
@@ -39,6 +39,7 @@ def cache(monkeypatch, tmp_path):
     """torchvision's cache folder, empty, and an address at which no server answers."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("IMAGE_WEIGHTS", raising=False)
     monkeypatch.setattr(IMAGENET, "url", f"http://127.0.0.1:9/models/{CACHED_NAME}")
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
@@ -124,6 +125,26 @@ def test_auto_falls_back_to_random_initialisation_and_says_why(cache, capsys):
     assert "cannot be loaded (<urlopen error [Errno 111] Connection refused>)" in first
     assert second == "ImageModel: random initialisation, every layer is trained."
     assert not any(cache.iterdir())
+
+
+def test_auto_obeys_the_environment_which_changes_nothing_else(cache, state, monkeypatch, capsys):
+    (cache / CACHED_NAME).symlink_to(state)
+    monkeypatch.setenv("IMAGE_WEIGHTS", "none")
+    assert load_image_weights(ImageModel(3), "auto") == "none"
+    assert load_image_weights(ImageModel(3), "imagenet") == "imagenet"
+    monkeypatch.setenv("IMAGE_WEIGHTS", str(state))
+    assert load_image_weights(ImageModel(3), "auto") == "state.pth"
+    for value in ("", "auto"):
+        monkeypatch.setenv("IMAGE_WEIGHTS", value)
+        assert load_image_weights(ImageModel(3), "auto") == "imagenet"
+    assert "cannot" not in capsys.readouterr().out
+
+
+def test_photos_have_the_size_that_suits_the_weights_or_the_one_that_is_given(cache, state):
+    assert photo_size(available_weights("auto")) == photo_size("none") == 64
+    (cache / CACHED_NAME).symlink_to(state)
+    assert photo_size(available_weights("auto")) == photo_size("imagenet") == photo_size(state) == PRETRAINED_SIZE > 64
+    assert photo_size("none", 32) == photo_size("imagenet", 32) == 32
 
 
 def test_auto_gives_up_when_nothing_arrives(cache, serve, monkeypatch):

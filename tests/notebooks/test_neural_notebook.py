@@ -1,6 +1,10 @@
-"""neural_networks.ipynb, executed on a small sample as `make run` executes it."""
+"""neural_networks.ipynb, executed on a small sample as `make run` executes it where ImageNet weights can be had.
+
+`tests/scripts/test_train_models.py` trains the same networks from random initialisation.
+"""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -9,9 +13,12 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from repository import ROOT, run_script
+from torchvision.models import resnet50
 
 from marketplace.data_folder import DataFolder
+from models.image_model import PRETRAINED_SIZE
 
 NOTEBOOK = ROOT / "neural_networks.ipynb"
 PARAMETERS = {"seed": 3, "text_epochs": 2, "image_epochs": 1, "text_batch_size": 32, "image_batch_size": 64}
@@ -22,6 +29,11 @@ def executed(sample_folder, tmp_path_factory) -> tuple[Path, nbformat.NotebookNo
     """The data folder and the notebook after a run with one epoch for photos and two for texts."""
     folder = tmp_path_factory.mktemp("neural") / "sample"
     shutil.copytree(sample_folder, folder, ignore=shutil.ignore_patterns("images"))
+    (folder / "images").symlink_to(sample_folder / "images")
+    cache = folder.parent / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(resnet50().state_dict(), cache / "resnet50-11ad3fa6.pth")  # torchvision's own name
+    environment = os.environ | {"TORCH_HOME": str(folder.parent), "IMAGE_WEIGHTS": "auto"}
     products = pd.read_json(folder / "products_table_clean.json", dtype=False)[::-1]  # in another order
     known = products["main_category_code"].to_numpy()
     DataFolder(folder).results.mkdir(exist_ok=True)
@@ -36,6 +48,7 @@ def executed(sample_folder, tmp_path_factory) -> tuple[Path, nbformat.NotebookNo
         *("-m", "papermill", NOTEBOOK, output, "--cwd", ROOT, "--no-progress-bar", "--log-level", "ERROR"),
         *("-p", "data_dir", folder, *options),
         timeout=300,
+        env=environment,
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return folder, nbformat.read(output, as_version=4)
@@ -59,7 +72,20 @@ def test_it_prints_the_architecture_and_what_is_frozen(executed):
     table = (ROOT / "tests" / "models" / "architecture.txt").read_text(encoding="utf-8").strip()
     text = printed(executed[1])
     assert table in text
-    assert "device: " in text and "ImageModel: random initialisation, every layer is trained." in text
+    assert "device: " in text and "ImageModel: imagenet weights, 670,400 parameters are frozen." in text
+
+
+def test_photos_of_the_size_for_pretrained_weights_are_cleaned(executed):
+    """`make run` cleans them to 64 pixels only, which is what the photo notebook reads."""
+    folder, results = (
+        DataFolder(executed[0]),
+        json.loads((executed[0] / "results" / "neural_networks.json").read_text()),
+    )
+    assert results["parameters"]["image_weights"] == "imagenet"
+    assert results["parameters"]["image_size"] == PRETRAINED_SIZE
+    assert f" photos cleaned to {PRETRAINED_SIZE} pixels" in printed(executed[1])
+    assert f" photos of {PRETRAINED_SIZE} pixels" in printed(executed[1])
+    assert folder.clean_images_manifest(PRETRAINED_SIZE).is_file()
 
 
 def test_it_leaves_the_checkpoints_and_results(executed):
@@ -77,7 +103,7 @@ def test_it_leaves_the_checkpoints_and_results(executed):
         "photo model",
         "photo and words",
         "TextModel",
-        "ImageModel (random initialisation)",
+        "ImageModel (imagenet weights)",
         "TextModel + ImageModel, plain sum of logits",
         "CombinedModel",
         "CombinedModel and TF-IDF",

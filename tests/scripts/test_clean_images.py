@@ -15,8 +15,8 @@ from photo_samples import clean_photos, cleaning_report, fill_with_photos, jpeg
 from PIL import Image
 from repository import ROOT, run_script
 
-from clean_images import find_photos, read_manifest
 from marketplace.data_folder import DataFolder
+from marketplace.photo_folder import clean_missing_photos, find_photos, read_manifest
 
 
 def clean(folder: Path, *options: object, size: int = 64) -> dict:
@@ -187,3 +187,15 @@ def test_the_output_may_be_read_by_a_pipe_that_closes(folder):
     line = f"{sys.executable} clean_images.py --data-dir {folder} | true"
     result = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.stderr == "" and len(clean_photos(folder)) == 6
+
+
+def test_a_missing_size_is_cleaned_once_and_only_from_raw_photos(folder, capsys):
+    clean_missing_photos(DataFolder(folder), 32)
+    assert capsys.readouterr().out.startswith("6 photos cleaned to 32 pixels in ")
+    outputs = folder / "clean_images_32"
+    (outputs / "photo-0.jpg").write_bytes(b"mine")
+    clean_missing_photos(DataFolder(folder), 32)
+    assert (outputs / "photo-0.jpg").read_bytes() == b"mine" and capsys.readouterr().out == ""
+    (folder / "images").rename(folder / "elsewhere")
+    clean_missing_photos(DataFolder(folder), 48)
+    assert not (folder / "clean_images_48").exists()

@@ -16,8 +16,8 @@ from photo_samples import clean_photos, cleaning_report, content, fill_with_phot
 from PIL import Image
 from repository import ROOT, run_script
 
-from clean_images import CleaningJob, clean_folder, read_manifest
 from marketplace.data_folder import DataFolder, UserError
+from marketplace.photo_folder import CleaningJob, clean_folder, read_manifest
 
 SCRIPT = [sys.executable, "clean_images.py"]
 
@@ -210,8 +210,8 @@ def test_wrong_arguments(tmp_path, options):
 
 # saves the manifest often, so that a run which is killed within a second has saved it
 SAVING_OFTEN = (
-    "import clean_images; from marketplace.command_line import run; "
-    "clean_images.SAVE_SECONDS = 0.02; run(clean_images.main)"
+    "import clean_images; from marketplace import photo_folder; from marketplace.command_line import run; "
+    "photo_folder.SAVE_SECONDS = 0.02; run(clean_images.main)"
 )
 
 

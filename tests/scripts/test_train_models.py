@@ -202,7 +202,7 @@ def test_a_branch_with_other_inputs_is_not_combined(folder, trained, failure):
         checkpoint = torch.load(path, weights_only=True)
         other = checkpoint | {"configuration": checkpoint["configuration"] | {setting: value}}
         torch.save(other, path)
-        sentence = failure(folder, "--models", "combined")
+        sentence = failure(folder, "--models", "combined", "--image-size", 64)
         assert f"{branch}_model_best.pt was trained with {setting.replace('_', ' ')} {value}, not " in sentence
         torch.save(checkpoint, path)
     assert combined.stat().st_mtime_ns == before
