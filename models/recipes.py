@@ -48,23 +48,22 @@ TEXT_RECIPE = Recipe(
 )
 IMAGE_RECIPE = Recipe(
     epochs=22,
-    batch_size=32,
-    learning_rate=1e-3,
-    pretrained_factor=0.1,
+    batch_size=64,
+    learning_rate=2e-3,
     weight_decay=0.05,
     warm_up=0.15,
     label_smoothing=0.05,
-    average_decay=0.98,
 )
 FINE_TUNING_RECIPE = Recipe(  # chosen by benchmarks/transfer.py
     epochs=8,
     batch_size=32,
-    learning_rate=1e-3,
-    pretrained_factor=0.1,
+    learning_rate=5e-4,
+    pretrained_factor=0.6,
     weight_decay=0.05,
     warm_up=0.15,
     label_smoothing=0.05,
     average_decay=0.98,
+    scales=(0.5, 0.5, 0.75, 1.0),
 )
 
 
