@@ -279,7 +279,7 @@ def recipes(photos: Photos, products: pd.DataFrame, classes: int) -> list[dict]:
         with contextlib.redirect_stdout(io.StringIO()):
             history = pd.DataFrame(photo_trainer(model, None, products, photos, recipe, options).fit())
         seconds = history["seconds"].cumsum()
-        row = {"batch": recipe.batch_size, "rate": recipe.learning_rate, "epochs": len(history)}
+        row: dict[str, Any] = {"batch": recipe.batch_size, "rate": recipe.learning_rate, "epochs": len(history)}
         row["seconds"] = seconds.iloc[-1]
         for accuracy in ACCURACIES:
             reached = seconds[history["validation_accuracy"] >= accuracy]

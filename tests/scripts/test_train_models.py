@@ -253,7 +253,7 @@ def test_errors_are_one_sentence_and_leave_the_checkpoints_as_they_are(folder, t
 
     resume = ("--models", "text", "--resume", "--epochs")
     assert "belongs to a training with other settings (recipe)" in failure(folder, *resume, 2)
-    weights = ("--models", "image", "--image-weights", tmp_path / "none.pth")
+    weights = ("--models", "image", "--image-size", 64, "--image-weights", tmp_path / "none.pth")
     assert "the image weights" in failure(folder, *weights)
     assert "run clean_images.py --size 48" in failure(folder, "--image-size", 48)
     assert "image_model_best.pt is missing" in failure(folder, "--models", "combined")
