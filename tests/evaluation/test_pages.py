@@ -44,7 +44,7 @@ def test_figures_are_published_without_texts_and_ids(data_dir, tmp_path):
     results = json.loads(published["neural_networks"])
     assert results["rows"] == [{**ROW, "worst": 1, "details": {}}]
     assert results["parameters"] == {"columns": 2, "alpha": 0.333333}
-    assert results["command"] == "make run" and "cores" in results["hardware"]["words"]
+    assert results["command"] == "make run IMAGE_WEIGHTS=none" and "cores" in results["hardware"]["words"]
     assert json.loads(published["clean_tabular"])["set aside"] == {"no price": 2}
 
 
