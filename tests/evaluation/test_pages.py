@@ -56,7 +56,7 @@ def test_a_page_gets_its_tables_and_keeps_the_rest(data_dir, tmp_path):
     assert "old" not in filled
     assert filled.startswith("Before.\n") and "\nBetween.\n" in filled and filled.endswith("\nAfter.")
     assert "\n\n| model | test accuracy |\n| --- | --- |\n| TextModel | 0.250 (0.125 to 0.500) |\n\n" in filled
-    assert "train 2,000, test 300; seed 7" in filled and "`make run`" in filled
+    assert "train 2,000, test 300; seed 7" in filled and "`make run IMAGE_WEIGHTS=none`" in filled
     assert "CombinedModel - TextModel +0.062 (-0.125 to +0.250)" in filled
     assert "| set aside: no price | 2 |" in filled
     assert with_tables(filled, tmp_path) == filled
