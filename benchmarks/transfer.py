@@ -5,7 +5,7 @@
 
 EfficientNet-Lite0 stands in for ResNet50, whose weights come from the network only. Frozen, its features go into a
 logistic regression; fine-tuned and from random initialisation it is trained as ImageModel is, with the same head,
-batches, transforms and recipes. Scored per product on the validation split, on which the epoch and the regression's C
+batches, transforms and recipes, each at sizes of photos that suit it. Scored per product on the validation split, on which the epoch and the regression's C
 are chosen, too. The best on all train listings is then scored on test, alone and fused with the words.
 
 Reads a data folder on which the data scripts ran. Leaves the outputs of each training in results/transfer/ there, and
@@ -43,7 +43,7 @@ from marketplace.dataset import (
 from marketplace.photo_folder import clean_missing_photos
 from models.batches import load_texts
 from models.device import gpu_name, pick_device
-from models.image_model import IMAGENET_MEAN, IMAGENET_STD, make_head
+from models.image_model import IMAGENET_MEAN, IMAGENET_STD, RANDOM_SIZE, make_head
 from models.outputs import photo_outputs
 from models.recipes import FINE_TUNING_RECIPE, IMAGE_RECIPE, photo_trainer
 from models.text_encoder import ENCODER
@@ -161,23 +161,24 @@ def fusion_row(by_photo: np.ndarray, products: pd.DataFrame, folder: DataFolder,
 
 def main() -> None:
     parser = argument_parser("Measure what pretrained weights are worth on the photos of a data folder.")
-    parser.add_argument("--sizes", type=positive_int, nargs="+", default=[128, 224], help="of the photos in pixels")
+    parser.add_argument(
+        "--sizes", type=positive_int, nargs="+", default=[128, 224], help="of pretrained networks, in pixels"
+    )
     parser.add_argument("--shares", type=float, nargs="+", default=[0.3, 1.0], help="of the train listings")
     parser.add_argument("--encoder", default=ENCODER, help="of the words that the photos are fused with")
     add_save_option(parser)
     arguments = parser.parse_args()
     folder, products = DataFolder(arguments.data_dir), load_products(arguments.data_dir)
     rows, outputs = [], []
-    for size in arguments.sizes:
+    trainings = [(size, training) for size in arguments.sizes for training in (FROZEN, FINE_TUNED)]
+    for size, training in [(RANDOM_SIZE, RANDOM), *trainings]:
         for share in arguments.shares:
             part = part_of_train(products, share, SEED)
-            for training in (FROZEN, FINE_TUNED, RANDOM) if size == arguments.sizes[0] else (FROZEN, FINE_TUNED):
-                logits, seconds = logits_and_seconds(training, folder, size, part)
-                count = len(rows_of_split(part, "train"))
-                row = {"training": training, "pixels": size, "train listings": count}
-                rows.append(row | scores(logits, products, "validation") | {"seconds": seconds})
-                outputs.append(logits)
-                print(rows[-1], flush=True)
+            logits, seconds = logits_and_seconds(training, folder, size, part)
+            row = {"training": training, "pixels": size, "train listings": len(rows_of_split(part, "train"))}
+            rows.append(row | scores(logits, products, "validation") | {"seconds": seconds})
+            outputs.append(logits)
+            print(rows[-1], flush=True)
     most = max(row["train listings"] for row in rows)
     whole = [place for place, row in enumerate(rows) if row["train listings"] == most]
     best = max(whole, key=lambda place: rows[place]["validation accuracy"])
