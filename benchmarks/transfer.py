@@ -5,8 +5,9 @@
 
 EfficientNet-Lite0 stands in for ResNet50, whose weights come from the network only. Frozen, its features go into a
 logistic regression; fine-tuned and from random initialisation it is trained as ImageModel is, with the same head,
-batches, transforms and recipes, each at sizes of photos that suit it. Scored per product on the validation split, on which the epoch and the regression's C
-are chosen, too. The best on all train listings is then scored on test, alone and fused with the words.
+batches, transforms and recipes, from random initialisation at the same size of photos. Scored per product on the
+validation split, on which the epoch and the regression's C are chosen, too. The best on all train listings is then
+scored on test, alone and fused with the words.
 
 Reads a data folder on which the data scripts ran. Leaves the outputs of each training in results/transfer/ there, and
 does not train again what it finds there.
