@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,17 @@ class PriceModel:
     fit: PriceFit
     categories: dict[tuple[str, ...], str]  # category or main category of train by its parts, as `_parts` gives them
     labels: list[str]  # main categories
-    gazetteer: Gazetteer
+    locations: list[str]
     place: list[float]  # mean latitude and longitude, degrees
+
+    @cached_property
+    def gazetteer(self) -> Gazetteer:  # takes a second, and only a location needs it
+        return Gazetteer(self.locations)
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """Names (D,) of the columns of the regressions."""
+        return self.fit.features.get_feature_names_out()
 
     def estimate(self, text: str, category: str | None = None, location: str | None = None) -> PriceEstimate:
         """The price of a listing with this name and description; without a category, by words and place alone.
@@ -87,24 +97,20 @@ class PriceModel:
         )
 
     def factors(self, listing: pd.DataFrame, known: str, names: dict[str, str | None]) -> list[Factor]:
-        """The factors of one listing, the strongest first; their product with `base_price(known)` is its price.
+        """The factors of one listing, the strongest first; their product with the exponential of the intercept is the
+        price.
 
         `names` are the values of category and place. All columns of a category, or of a word, are one factor.
         """
-        columns = csr_matrix(self.fit.features.transform(with_category(listing, known))).tocoo()
-        all_names = self.fit.features.get_feature_names_out()
+        values = csr_matrix(self.fit.features.transform(with_category(listing, known))).tocoo()
         effects: dict[str, float] = {}
-        for column, effect in zip(columns.col, columns.data * self.fit.ridges[known].coef_[columns.col], strict=True):
-            part, _, word = all_names[column].partition("__")
+        for column, effect in zip(values.col, values.data * self.fit.ridges[known].coef_[values.col], strict=True):
+            part, _, word = self.columns[column].partition("__")
             part = {"main category": "category", "leaf": "category"}.get(part, part)
             feature = f"{part}: {names[part]}" if part in names else word
             effects[feature] = effects.get(feature, 0.0) + float(effect)
         strongest = sorted(effects.items(), key=lambda item: (-abs(item[1]), item[0]))
         return [Factor(feature, float(np.exp(effect))) for feature, effect in strongest if abs(effect) > 1e-9]
-
-    def base_price(self, known: str) -> float:
-        """The price in pounds of a listing without any factor."""
-        return float(np.exp(self.fit.ridges[known].intercept_))
 
     def _category(self, category: str) -> str:
         parts = _parts(category)
@@ -165,8 +171,7 @@ def load_price_model(folder: DataFolder) -> PriceModel:
             parts = _parts(leaf)
             paths.setdefault(parts[:1] + parts[-1:], leaf)  # the most frequent path with these ends
         paths |= {_parts(leaf): leaf for leaf in leaves}
-        gazetteer = Gazetteer(content["locations"])
-        model = PriceModel(PriceFit(**content["fit"]), paths, labels, gazetteer, content["place"])
+        model = PriceModel(PriceFit(**content["fit"]), paths, labels, content["locations"], content["place"])
         tried = [model.estimate("table", category) for category in (None, labels[0], leaves[0])]
         if not np.isfinite([value for found in tried for value in (found.low, found.price, found.high)]).all():
             raise ValueError("a number that is not finite")

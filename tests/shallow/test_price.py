@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from priced_listings import PRICES, listings
 
@@ -89,6 +89,7 @@ def test_equal_descriptions_are_never_in_both_parts_of_a_fold():
     assert np.std(torn) < 0.8 * np.std(grouped)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=60), st.floats(0.05, 0.95))
 def test_the_half_width_holds_at_least_its_share_of_the_residuals(residuals, coverage):
     width = half_width(np.array(residuals), coverage)
