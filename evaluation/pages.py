@@ -35,7 +35,7 @@ SOURCES = {  # name of a data set: what it is, and the command that gives its re
     "real_mpnet": (f"{REAL}, with all-mpnet-base-v2", f"make run DATA_DIR=data PARAMETERS='-p encoder {MPNET}'"),
 }
 AGGREGATES = (  # the keys of results files that are published
-    *("seed", "split_sizes", "parameters", "checks", "steps", "fold_gains", "curve", "leak", "photos"),
+    *("seed", "split_sizes", "parameters", "checks", "steps", "fold_gains", "interval", "curve", "leak", "photos"),
     *("seen_in_training", "accuracy_without_seen", "comparisons", "calibration", "accuracy_with_one_input"),
     *("learning_curves", "test_seen_in_train", "accuracy_by_train_listings"),
 )

@@ -27,6 +27,7 @@ SLOW_FILES = (
     "scripts/test_download_products_table.py",
     "scripts/test_download_images.py",
     "scripts/test_predict_category.py",
+    "scripts/test_predict_price.py",
     "scripts/test_clean_tabular_fuzz.py",
     "models/test_text_encoder.py",
 )
