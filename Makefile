@@ -109,12 +109,15 @@ $(DATA_DIR)/notebooks/%.ipynb: %.ipynb $(CLEAN_TABLE) $(CLEAN_IMAGES) $(DATA_DIR
 
 # what a notebook imports, and whose checkpoints or results it reads
 $(COPIES): $(wildcard marketplace/*.py evaluation/*.py shallow/*.py)
-$(DATA_DIR)/notebooks/neural_networks.ipynb: $(wildcard models/*.py) $(DATA_DIR)/notebooks/image_classification.ipynb
+$(DATA_DIR)/notebooks/neural_networks.ipynb: $(wildcard models/*.py) $(DATA_DIR)/notebooks/image_classification.ipynb \
+	$(DATA_DIR)/notebooks/image_weights
 $(DATA_DIR)/notebooks/product_ranking.ipynb: $(wildcard ranking/*.py) $(DATA_DIR)/notebooks/neural_networks.ipynb
 
 # other PARAMETERS or IMAGE_WEIGHTS than those of the copies make the copies stale
-$(DATA_DIR)/notebooks/parameters: FORCE
+$(DATA_DIR)/notebooks/parameters: RECORDED = $(PARAMETERS)
+$(DATA_DIR)/notebooks/image_weights: RECORDED = $(IMAGE_WEIGHTS)
+$(DATA_DIR)/notebooks/parameters $(DATA_DIR)/notebooks/image_weights: FORCE
 	@mkdir -p $(@D)
-	@echo '$(PARAMETERS) $(IMAGE_WEIGHTS)' | cmp -s - $@ || echo '$(PARAMETERS) $(IMAGE_WEIGHTS)' > $@
+	@echo '$(RECORDED)' | cmp -s - $@ || echo '$(RECORDED)' > $@
 
 FORCE:

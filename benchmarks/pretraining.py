@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from models import ImageModel
 from models.device import gpu_name, pick_device
 from models.image_model import RANDOM_SIZE, load_image_weights
 from models.outputs import photo_outputs
-from models.recipes import train_image_model
+from models.recipes import FINE_TUNING_RECIPE, IMAGE_RECIPE, train_image_model
 from models.training import TrainingOptions
 from sample_marketplace.drawing import COLOURS, PhotoSpec, encode_photo
 from sample_marketplace.kinds import CATEGORY_SIZES, KINDS, Kind
@@ -44,6 +45,7 @@ CATEGORIES = sorted(CATEGORY_SIZES)
 PRETRAINING = {"train": 120, "validation": 10}  # photos of a kind
 TASK = {"train": 40, "validation": 20, "test": 40}
 FEW = (4, 12, 40)  # train photos of a kind that the task has
+FINE_TUNING = replace(FINE_TUNING_RECIPE, scales=(1.0,))  # these photos are as small as those of pretraining
 SEED = 7  # of the drawings, and of pretraining
 
 
@@ -118,9 +120,10 @@ def logits_of(training: str, products: pd.DataFrame, photos: Photos, weights: Pa
     """Logits (N, C) of all photos by one way of training."""
     if training == FROZEN:
         return frozen_logits(products, photos, weights)
-    options, start = TrainingOptions(seed, pick_device()), weights if training == FINE_TUNED else "none"
-    model = train_image_model(products, photos, CATEGORIES, image_weights=start, options=options).model
-    return photo_outputs(model, photos, options.device)
+    options = TrainingOptions(seed, pick_device())
+    start, recipe = (weights, FINE_TUNING) if training == FINE_TUNED else ("none", IMAGE_RECIPE)
+    trained = train_image_model(products, photos, CATEGORIES, image_weights=start, recipe=recipe, options=options)
+    return photo_outputs(trained.model, photos, options.device)
 
 
 def test_accuracy(logits: np.ndarray, products: pd.DataFrame) -> float:

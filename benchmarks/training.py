@@ -153,11 +153,11 @@ def bench_text(texts: list[str], rounds: int) -> list[dict]:
     return report("Text embedding, texts", len(texts), in_turn(ways, rounds))
 
 
-def epoch_of_ours(model, batches: Batches, scale: float = 1.0) -> Callable[[], object]:
-    """An epoch with `train_one_epoch` on decoded photos, resized by the factor `scale`."""
+def epoch_of_ours(model, batches: Batches) -> Callable[[], object]:
+    """An epoch with `train_one_epoch` on decoded photos."""
     learner = Learner(model).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-4, fused=True)
-    return lambda: train_one_epoch(learner, batches, optimizer, CPU, scale=scale)
+    return lambda: train_one_epoch(learner, batches, optimizer, CPU)
 
 
 def bench_image(
@@ -170,7 +170,6 @@ def bench_image(
     ways = {
         "decoded each time, float32, all gradients": lambda: plain_epoch(plain, loader),
         "decoded once, all gradients": epoch_of_ours(ImageModel(classes, 0), batches),
-        "the same at half the side": epoch_of_ours(ImageModel(classes, 0), batches, scale=0.5),
         "decoded once, frozen prefix (transfer)": epoch_of_ours(ImageModel(classes), batches),
     }
     if compiled:
@@ -226,7 +225,7 @@ def image_accuracy(photos: Photos, paths: list[Path], products: pd.DataFrame, cl
     train = train[:PHOTOS_FOR_ACCURACY]
     codes = products["main_category_code"].to_numpy(np.int64)[photos.product_rows]
     leaves, main_of_leaf = leaf_labels(products["category"].iloc[photos.product_rows[train]], codes[train])
-    recipe, options = replace(IMAGE_RECIPE, epochs=10, average_decay=0.0), TrainingOptions(device=CPU)
+    recipe, options = replace(IMAGE_RECIPE, epochs=10), TrainingOptions(device=CPU)
 
     def trainer(train, validation) -> Trainer:
         model = ImageModel(classes)

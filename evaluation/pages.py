@@ -30,9 +30,12 @@ TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 REAL = "real: 4,344 listings of the AiCore Facebook Marketplace data"
 MPNET = "sentence-transformers/all-mpnet-base-v2"
 SOURCES = {  # name of a data set: what it is, and the command that gives its results
-    "sample": ("sample marketplace", "make run"),
-    "real": (REAL, "make run DATA_DIR=data"),
-    "real_mpnet": (f"{REAL}, with all-mpnet-base-v2", f"make run DATA_DIR=data PARAMETERS='-p encoder {MPNET}'"),
+    "sample": ("sample marketplace", "make run IMAGE_WEIGHTS=none"),
+    "real": (REAL, "make run DATA_DIR=data IMAGE_WEIGHTS=none"),
+    "real_mpnet": (
+        f"{REAL}, with all-mpnet-base-v2",
+        f"make run DATA_DIR=data IMAGE_WEIGHTS=none PARAMETERS='-p encoder {MPNET}'",
+    ),
 }
 AGGREGATES = (  # the keys of results files that are published
     *("seed", "split_sizes", "parameters", "checks", "steps", "fold_gains", "interval", "curve", "leak", "photos"),

@@ -20,7 +20,7 @@ from marketplace.data_folder import UserError, first_line
 
 FROZEN_TENSORS = 47  # conv1 to layer2.1.bn1.weight
 RANDOM_SIZE = 64  # side of the photos in pixels with random initialisation
-PRETRAINED_SIZE = 224  # and with pretrained weights, which have learned from larger photos; see benchmarks/transfer.py
+PRETRAINED_SIZE = 224  # and with pretrained weights, which have learned from photos of that size
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue in 0 to 1, as torchvision's weights expect them
 IMAGENET_STD = (0.229, 0.224, 0.225)
 DROPOUT = 0.2  # of the head
@@ -64,7 +64,7 @@ class ImageModel(nn.Module):
 
     def train(self, mode: bool = True) -> "ImageModel":
         """Set training mode. Batch normalisation keeps its statistics while layers are frozen: they belong to the
-        pretrained weights, and those of small batches of few photos are worse (`benchmarks/transfer.py`)."""
+        pretrained weights, and in small batches of few photos they would be worse."""
         super().train(mode)
         if self.frozen_parameters():
             for module in self.modules():

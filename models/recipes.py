@@ -54,7 +54,7 @@ IMAGE_RECIPE = Recipe(
     warm_up=0.15,
     label_smoothing=0.05,
 )
-FINE_TUNING_RECIPE = Recipe(  # chosen by benchmarks/transfer.py
+FINE_TUNING_RECIPE = Recipe(  # from trials with EfficientNet-Lite0 on real photos; benchmarks/transfer.py measures it
     epochs=8,
     batch_size=32,
     learning_rate=5e-4,
@@ -65,6 +65,7 @@ FINE_TUNING_RECIPE = Recipe(  # chosen by benchmarks/transfer.py
     average_decay=0.98,
     scales=(0.5, 0.5, 0.75, 1.0),
 )
+LEAST_SIDE = 17  # of the photos in training, in pixels
 
 
 def image_recipe(weights: str | Path) -> Recipe:
@@ -167,7 +168,10 @@ def photo_trainer(
     options: TrainingOptions,
 ) -> Trainer:
     """The trainer of a network for photos; with a new `head` on pretrained layers these have a learning rate of their
-    own. Raises UserError as `check_splits`."""
+    own. Raises UserError as `check_splits`, and for photos that are too small."""
+    side = round(min(recipe.scales) * photos.pixels.shape[1])
+    if side < LEAST_SIDE:  # one pixel would be left before ResNet50's last stage, where oneDNN's gradients can be NaN
+        raise UserError(f"photos of {side} pixels are too small to train on: clean them to a larger --image-size.")
     transforms = (train_transform, evaluation_transform)
     train, validation, main_of_leaf = _batches_of_splits(
         photos, photos.pixels, products, recipe, transforms, options.device, leaves=True

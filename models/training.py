@@ -174,7 +174,7 @@ class Trainer:
         self.parallel = _in_parallel(
             learner, self.device
         )  # before the average is copied: it sends the weights of process 0 to the others
-        self.average = moving_average(learner.model, recipe.average_decay)
+        self.average = moving_average(learner.model, recipe.average_decay) if recipe.average_decay else None
         self.optimizer = torch.optim.AdamW(
             parameter_groups or [{"params": [p for p in learner.parameters() if p.requires_grad]}],
             recipe.learning_rate,
@@ -251,14 +251,19 @@ class Trainer:
             }
         )
         if self._best_epoch() == len(self.history) - 1:
-            self.best_weights = {name: tensor.clone() for name, tensor in self.average.module.state_dict().items()}
+            self.best_weights = {name: tensor.clone() for name, tensor in self._evaluated().state_dict().items()}
 
     def _after_step(self) -> None:
         self.scheduler.step()
-        self.average.update_parameters(self.learner.model)
+        if self.average is not None:
+            self.average.update_parameters(self.learner.model)
+
+    def _evaluated(self) -> nn.Module:
+        """The network with the weights that are scored and kept."""
+        return self.learner.model if self.average is None else self.average.module
 
     def _validate(self) -> tuple[float, float]:
-        result = evaluate(self.average.module, self.validation_batches, self.device)
+        result = evaluate(self._evaluated(), self.validation_batches, self.device)
         return result["loss"], result["accuracy"]
 
     def _save(self, last: Path, best: Path, content: dict[str, Any]) -> None:
@@ -280,7 +285,7 @@ class Trainer:
         return {
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "average": self.average.state_dict(),
+            "average": self.average and self.average.state_dict(),
             "random": torch.get_rng_state(),
             "history": self.history,
             "best_weights": self.best_weights,
@@ -289,7 +294,8 @@ class Trainer:
     def _load_state(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        self.average.load_state_dict(state["average"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         torch.set_rng_state(state["random"].cpu())
         self.history, self.best_weights = state["history"], state["best_weights"]
 

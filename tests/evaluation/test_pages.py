@@ -44,7 +44,7 @@ def test_figures_are_published_without_texts_and_ids(data_dir, tmp_path):
     results = json.loads(published["neural_networks"])
     assert results["rows"] == [{**ROW, "worst": 1, "details": {}}]
     assert results["parameters"] == {"columns": 2, "alpha": 0.333333}
-    assert results["command"] == "make run" and "cores" in results["hardware"]["words"]
+    assert results["command"] == "make run IMAGE_WEIGHTS=none" and "cores" in results["hardware"]["words"]
     assert json.loads(published["clean_tabular"])["set aside"] == {"no price": 2}
 
 
@@ -56,7 +56,7 @@ def test_a_page_gets_its_tables_and_keeps_the_rest(data_dir, tmp_path):
     assert "old" not in filled
     assert filled.startswith("Before.\n") and "\nBetween.\n" in filled and filled.endswith("\nAfter.")
     assert "\n\n| model | test accuracy |\n| --- | --- |\n| TextModel | 0.250 (0.125 to 0.500) |\n\n" in filled
-    assert "train 2,000, test 300; seed 7" in filled and "`make run`" in filled
+    assert "train 2,000, test 300; seed 7" in filled and "`make run IMAGE_WEIGHTS=none`" in filled
     assert "CombinedModel - TextModel +0.062 (-0.125 to +0.250)" in filled
     assert "| set aside: no price | 2 |" in filled
     assert with_tables(filled, tmp_path) == filled

@@ -256,3 +256,12 @@ def test_resuming_compares_photos_categories_and_initial_weights_by_content(stat
     weights = torch.load(path, weights_only=True)
     torch.save(weights | {"bn1.bias": weights["bn1.bias"] + 1}, path)
     assert "has other settings (image_weights_hash)" in says(swapped, pixels[::-1], [0, 0, 1, 3, 4, 5])
+
+
+def test_photos_that_are_too_small_for_the_recipe_are_one_sentence():
+    products = pd.DataFrame({"split": ["train"] * 4 + ["validation"] * 2, "category": list("ababab")})
+    products["main_category_code"] = products.index % 2
+    photos = Photos(np.zeros((6, 32, 32, 3), np.uint8), list("abcdef"), np.arange(6), {})
+    recipe = Recipe(epochs=2, batch_size=4, learning_rate=1e-4, scales=(0.5, 1.0))
+    with pytest.raises(UserError, match=r"^photos of 16 pixels are too small to train on: [^\n]*\.$"):
+        train_image_model(products, photos, ["A", "B"], image_weights="none", recipe=recipe)
