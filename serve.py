@@ -170,7 +170,9 @@ class Api:
             raise HTTPException(503, NO_PRICES)
         if text is None or not clean_description(text):
             raise QueryError("a price is estimated from words: give a text.")
-        category = category or self.category(text, photo, 1).predictions[0].category
+        if category is None and self.predictor.reads_text:
+            photo = photo if self.predictor.image_size else None
+            category = self.category(text, photo, 1).predictions[0].category
         try:
             return self.price_model.estimate(clean_description(text), category, location)
         except UserError as error:

@@ -6,7 +6,9 @@ const MAX_PHOTO_BYTES = 10_000_000;
 const PHOTO_LOST = "This search had a photo, which an address cannot hold: add it again.";
 const photos = [];
 const byId = (id) => document.getElementById(id);
-const pounds = (number) => number.toLocaleString("en-GB", { style: "currency", currency: "GBP" });
+const pounds = (number, digits = 2) =>
+  number.toLocaleString("en-GB", { style: "currency", currency: "GBP", minimumFractionDigits: digits, maximumFractionDigits: digits });
+const about = (number) => pounds(number, number < 10 ? 2 : 0); // of an estimate
 const sentence = (text) => text[0].toUpperCase() + text.slice(1);
 let photo = null;
 let product = "";
@@ -76,8 +78,8 @@ async function fill(name, wanted, fields, show, signal) {
   const [fault, content] = [section.querySelector(".fault"), section.lastElementChild];
   section.hidden = !wanted;
   fault.textContent = "";
+  section.setAttribute("aria-busy", wanted);
   if (!wanted) return content.replaceChildren();
-  section.setAttribute("aria-busy", "true");
   try {
     if (name === "price" && priceFault) throw new Error(sentence(priceFault));
     const answer = await ask(`/api/${name}`, fields, signal);
@@ -88,7 +90,7 @@ async function fill(name, wanted, fields, show, signal) {
     content.replaceChildren();
     fault.textContent = error.message;
   } finally {
-    if (!signal.aborted) section.removeAttribute("aria-busy");
+    if (!signal.aborted) section.setAttribute("aria-busy", "false");
   }
 }
 
@@ -110,10 +112,10 @@ function showPrice(answer) {
   line.append(drawing("line", { x1: place(low), x2: place(high), y1: 5, y2: 5, class: "range", "vector-effect": "non-scaling-stroke" }));
   line.append(drawing("rect", { x: place(price) - 0.4, width: 0.8, y: 0, height: 10, class: "point" }));
   const where = [answer.category && `in ${answer.category}`, answer.location && `at ${answer.location}`].filter(Boolean);
-  const between = `${(100 * answer.coverage).toFixed(0)}% of such listings: ${pounds(answer.low)} to ${pounds(answer.high)}`;
+  const between = `${(100 * answer.coverage).toFixed(0)}% of such listings: ${about(answer.low)} to ${about(answer.high)}`;
   const factors = answer.factors.map(({ feature, factor }) => element("li", "", `× ${factor.toFixed(1)} ${feature}`));
   return [
-    element("p", "price", pounds(answer.price)), line, element("p", "", between),
+    element("p", "price", about(answer.price)), line, element("p", "", between),
     element("p", "small", where.join(", ")), element("ul", "small", ...factors),
   ];
 }
