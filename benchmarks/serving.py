@@ -147,7 +147,7 @@ def served_row(port: int, kind: str, requests: Sequence[Request], clients: int, 
     """The row of `count` requests to the server."""
     seconds, milliseconds = ask_all(port, requests, clients, count)
     middle, last = np.percentile(milliseconds, (50, 99))
-    row = {"query": kind, "clients": clients, "requests/s": count / seconds}
+    row: dict[str, str | float] = {"query": kind, "clients": clients, "requests/s": count / seconds}
     return row | {"50th, ms": float(middle), "99th, ms": float(last)}
 
 
