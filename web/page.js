@@ -103,19 +103,20 @@ function showCategories(answer) {
   });
 }
 
-// The interval on a logarithmic scale that reaches half its length beyond each end.
+// The interval on a logarithmic scale from £1 to £10,000.
 function showPrice(answer) {
-  const [low, price, high] = [answer.low, answer.price, answer.high].map(Math.log);
-  const place = (value) => (high > low ? 25 + (50 * (value - low)) / (high - low) : 50);
+  const place = (price) => Math.min(100, Math.max(0, 25 * Math.log10(price)));
   const line = drawing("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", class: "interval", "aria-hidden": "true" });
-  line.append(drawing("line", { x1: 0, x2: 100, y1: 5, y2: 5, class: "scale", "vector-effect": "non-scaling-stroke" }));
-  line.append(drawing("line", { x1: place(low), x2: place(high), y1: 5, y2: 5, class: "range", "vector-effect": "non-scaling-stroke" }));
-  line.append(drawing("rect", { x: place(price) - 0.4, width: 0.8, y: 0, height: 10, class: "point" }));
+  line.append(drawing("rect", { x: 0, width: 100, y: 4.7, height: 0.6, class: "scale" }));
+  line.append(drawing("rect", { x: place(answer.low), width: place(answer.high) - place(answer.low), y: 3, height: 4, class: "range" }));
+  line.append(drawing("rect", { x: place(answer.price) - 0.4, width: 0.8, y: 0, height: 10, class: "point" }));
+  const ends = element("div", "ends small", ...[1, 10, 100, 1000, 10000].map((price) => element("span", "", pounds(price, 0))));
+  ends.setAttribute("aria-hidden", "true");
   const where = [answer.category && `in ${answer.category}`, answer.location && `at ${answer.location}`].filter(Boolean);
   const between = `${(100 * answer.coverage).toFixed(0)}% of such listings: ${about(answer.low)} to ${about(answer.high)}`;
-  const factors = answer.factors.map(({ feature, factor }) => element("li", "", `× ${factor.toFixed(1)} ${feature}`));
+  const factors = answer.factors.map(({ feature, factor }) => element("li", "", `× ${factor.toFixed(2)} ${feature}`));
   return [
-    element("p", "price", about(answer.price)), line, element("p", "", between),
+    element("p", "price", about(answer.price)), line, ends, element("p", "", between),
     element("p", "small", where.join(", ")), element("ul", "small", ...factors),
   ];
 }

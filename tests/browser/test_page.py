@@ -1,6 +1,7 @@
 """The page of serve.py in a real Chromium: `make test-browser`, which needs chromium and chromedriver."""
 
 import base64
+import math
 import os
 import shutil
 import threading
@@ -148,8 +149,9 @@ def test_a_text_gives_categories_a_price_and_listings(page):
     assert len(bars) == 5 and bars == sorted(bars, reverse=True) and bars[0] > 0
     assert page.texts(".bars li")[0].endswith("%")
     assert page.text(".price") == "£120" and "80% of such listings: £80 to £190" in page.text("#price-answer")
-    assert page.texts(".estimate li") == ["× 1.6 oak", "× 0.7 <b>chair</b>"]
-    assert len(page.all(".interval line")) == 2
+    assert page.texts(".estimate li") == ["× 1.60 oak", "× 0.70 <b>chair</b>"]
+    left, width = (page.one(".interval .range").get_attribute(name) for name in ("x", "width"))
+    assert (float(left), float(width)) == pytest.approx((25 * math.log10(80), 25 * math.log10(190 / 80)))
     assert len(page.all(".cards li")) == 12 and "12 of" in page.text("#status")
     page.wait(lambda: page.shown_photos() > 0)
 
