@@ -486,6 +486,11 @@ def test_a_port_in_use_is_one_sentence(folder):
     )
 
 
+def test_an_answer_does_not_wait_for_an_acknowledgement():
+    with serve.open_socket("127.0.0.1", 0) as listening:
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_wrong_arguments_are_explained(folder):
     for arguments in (["--port", "99999"], ["--port", "web"], ["--colour", "red"]):
         result = run_script("serve.py", "--data-dir", folder.path, *arguments)
