@@ -17,6 +17,7 @@ SLOW_FILES = (
     "models/test_distributed.py",
     "marketplace/test_data_folder.py",
     "scripts/test_rank_products.py",
+    "scripts/test_serve.py",
     "models/test_combined_model.py",
     "notebooks/test_ranking_notebook.py",
     "sample_marketplace/test_sample_marketplace.py",
