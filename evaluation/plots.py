@@ -10,6 +10,8 @@ from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from evaluation.metrics import calibration_bins, expected_calibration_error
 
+KIND_COLOURS = {"naive": "0.55", "shallow": "#e08214", "ours": "#1f6fb4"}  # of models, in this order
+
 
 def confusion_order(shares: np.ndarray) -> np.ndarray:
     """An order of the classes that puts classes which are confused with each other side by side.
@@ -101,4 +103,55 @@ def photo_grid(
         ax.set_title(text, fontsize=fontsize, pad=2)
     if title:
         figure.suptitle(title, fontsize=fontsize + 3)
+    return figure
+
+
+def plot_models(table: pd.DataFrame) -> plt.Figure:
+    """Draw the test scores of models with their intervals, and beside them the seconds of training.
+
+    `table`: of `evaluation.glance.chart_table`. One line a model, below the headings of the questions; for each data
+    set a panel of scores and a narrow one of seconds, which has no dot where they were not measured.
+    """
+    lines: dict[tuple[str, str], int] = {}
+    names, headings = [], []
+    for question, of_question in table.groupby("question", sort=False):
+        headings.append(len(names))
+        names.append(question)
+        for kind in KIND_COLOURS:
+            for model in of_question.loc[of_question["kind"] == kind, "model"].unique():
+                lines[question, model] = len(names)
+                names.append(model)
+    sources = list(table["source"].unique())
+    figure, axes = plt.subplots(
+        1,
+        2 * len(sources),
+        figsize=(11, 0.2 * len(names) + 1.2),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+        width_ratios=[2.2, 1] * len(sources),
+    )
+    for source, (scores, seconds) in zip(sources, axes.reshape(-1, 2), strict=True):
+        for kind, colour in KIND_COLOURS.items():
+            of_kind = table[(table["source"] == source) & (table["kind"] == kind)]
+            places = [lines[key] for key in zip(of_kind["question"], of_kind["model"], strict=True)]
+            reach = [of_kind["test"] - of_kind["low"], of_kind["high"] - of_kind["test"]]
+            scores.errorbar(of_kind["test"], places, xerr=reach, fmt="o", markersize=4, color=colour, label=kind)
+            seconds.plot(of_kind["seconds"].astype(float), places, "o", markersize=4, color=colour)
+        scores.set(xlim=(-0.1, 1.02), xlabel="score (line: 95% interval)")
+        scores.set_title(f"{source}: test score", fontsize=10)
+        seconds.set(xscale="log", xlim=(1e-3, 1e4), xlabel="seconds")
+        seconds.set_xticks([0.01, 1, 100], ["0.01", "1", "100"])
+        seconds.set_title(f"{source}: training", fontsize=10)
+        for ax in (scores, seconds):
+            ax.tick_params(axis="y", length=0)
+            ax.grid(axis="x", color="0.9")
+            ax.set_axisbelow(True)
+            for place in headings:
+                ax.axhspan(place - 0.5, place + 0.5, color="0.93")
+    axes[0, 0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
+    for place in headings:
+        axes[0, 0].get_yticklabels()[place].set_fontweight("bold")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=9, loc="outside upper center", ncols=3)
     return figure
