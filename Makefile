@@ -64,7 +64,7 @@ notebooks: $(CLEAN_TABLE) $(CLEAN_IMAGES) ## run the committed notebooks anew, i
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.timeout=-1 $(NOTEBOOKS:%=%.ipynb)
 
-tables: .venv/installed ## write the tables of README from docs/results
+tables: .venv/installed ## write the tables and the chart of README and docs from docs/results
 	$(BIN)/python -m evaluation.pages
 
 lock: .venv/bin/python ## renew requirements.lock from the requirements files

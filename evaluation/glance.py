@@ -19,8 +19,8 @@ SOURCES = {"sample": "sample", "real": "real", "real_mpnet": "real, all-mpnet-ba
 NETWORKS = r".*(TextModel|ImageModel|CombinedModel).*"
 WORDS = r".*(TF-IDF|embedding|TextModel|CombinedModel).*"
 ABOUT = (
-    "Scores of the test split, with 95% bootstrap intervals in brackets; n: its listings. Of several models the one with "
-    "the best validation score is shown. Last column: paired bootstrap over the same listings."
+    "Scores on the test split, with 95% bootstrap intervals in brackets. Of several models the one with the best "
+    "validation score is shown. Last column: paired bootstrap over the same listings."
 )
 
 
@@ -126,7 +126,7 @@ def glance_table(published: Path) -> pd.DataFrame:
             results = read_published(published, source, name)
             line = {
                 "question": f"{question.name}<br>{question.score}" if source == question.sources[0] else "",
-                "listings": f"{SOURCES[source]}, n = {results.get('split_sizes', {}).get('test', MISSING)}",
+                "listings": SOURCES[source],
             }
             chosen = {}
             for kind, head in {"naive": "naive", "shallow": "best shallow", "ours": "ours"}.items():
@@ -145,13 +145,13 @@ def glance_block(published: Path) -> str:
         results = read_published(published, source, "neural_networks")
         if results:
             about = results["dataset"].removeprefix("real: ")
-            sources.append(f"**{source.capitalize()}**: {about}, `{results['command']}`.")
+            count = results["split_sizes"]["test"]
+            sources.append(f"**{source.capitalize()}**: {about} ({count:,} test listings), `{results['command']}`.")
     return f"{' '.join([ABOUT, *sources])}\n\n{markdown(glance_table(published))}"
 
 
 def chart_table(published: Path) -> pd.DataFrame:
-    """The test scores of all models: `question`, `model`, `kind`, `source`, `test`, `low`, `high` and `seconds`, which is
-    missing where it was not measured."""
+    """The test scores of all models, with `kind`, interval (`low`, `high`) and `seconds` (missing: not measured)."""
     lines = []
     for question in QUESTIONS:
         for source in ("sample", "real"):

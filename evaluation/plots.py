@@ -125,7 +125,7 @@ def plot_models(table: pd.DataFrame) -> plt.Figure:
     figure, axes = plt.subplots(
         1,
         2 * len(sources),
-        figsize=(11, 0.2 * len(names) + 1.2),
+        figsize=(9.6, 0.19 * len(names) + 1.2),
         sharey=True,
         squeeze=False,
         layout="constrained",
@@ -138,13 +138,15 @@ def plot_models(table: pd.DataFrame) -> plt.Figure:
             reach = [of_kind["test"] - of_kind["low"], of_kind["high"] - of_kind["test"]]
             scores.errorbar(of_kind["test"], places, xerr=reach, fmt="o", markersize=4, color=colour, label=kind)
             seconds.plot(of_kind["seconds"].astype(float), places, "o", markersize=4, color=colour)
-        scores.set(xlim=(-0.1, 1.02), xlabel="score (line: 95% interval)")
+        scores.set(xlim=(-0.1, 1.04), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel="score (line: 95% interval)")
+        scores.set_xticklabels(["0", "", "0.5", "", "1"])
         scores.set_title(f"{source}: test score", fontsize=10)
         seconds.set(xscale="log", xlim=(1e-3, 1e4), xlabel="seconds")
         seconds.set_xticks([0.01, 1, 100], ["0.01", "1", "100"])
-        seconds.set_title(f"{source}: training", fontsize=10)
+        seconds.set_title("training", fontsize=10)
         for ax in (scores, seconds):
             ax.tick_params(axis="y", length=0)
+            ax.tick_params(axis="x", labelsize=9)
             ax.grid(axis="x", color="0.9")
             ax.set_axisbelow(True)
             for place in headings:
