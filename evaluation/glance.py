@@ -17,6 +17,7 @@ from marketplace.data_folder import read_json
 MISSING = "–"
 SOURCES = {"sample": "sample", "real": "real", "real_mpnet": "real, all-mpnet-base-v2"}
 NETWORKS = r".*(TextModel|ImageModel|CombinedModel).*"
+READ = {"text": r"^(TextModel|text only|.*from text)$", "photo": "^(ImageModel|photo only)"}  # by ours
 WORDS = r".*(TF-IDF|embedding|TextModel|CombinedModel).*"
 ABOUT = (
     "Scores on the test split, with 95% bootstrap intervals in brackets. Of several models the one with the best "
@@ -46,6 +47,11 @@ class Question:
         if re.fullmatch(self.naive, model):
             return "naive"
         return "ours" if re.fullmatch(self.ours, model) else "shallow"
+
+    def colour(self, model: str) -> str:
+        """The kind of a model in the chart, where ours are told apart by what they read: text, photo or both."""
+        kind = self.kind(model)
+        return next((name for name, read in READ.items() if re.search(read, model)), "both") if kind == "ours" else kind
 
     def rows(self, results: Mapping[str, Any], task: str) -> list[dict[str, Any]]:
         """The rows of a results file that answer the question."""
@@ -165,7 +171,7 @@ def chart_table(published: Path) -> pd.DataFrame:
                             {
                                 "question": f"{question.name} ({question.score})",
                                 "model": row["model"],
-                                "kind": question.kind(row["model"]),
+                                "kind": question.colour(row["model"]),
                                 "source": source,
                                 "test": row["test"],
                                 "low": row["test_interval"][0],

@@ -10,7 +10,14 @@ from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from evaluation.metrics import calibration_bins, expected_calibration_error
 
-KIND_COLOURS = {"naive": "0.55", "shallow": "#e08214", "ours": "#1f6fb4"}  # of models, in this order
+# The palette of Okabe and Ito, which colour-blind readers can tell apart.
+MODEL_COLOURS = {  # by kind; "both" is a model of words and photo
+    "naive": "#999999",
+    "shallow": "#0072B2",
+    "text": "#009E73",
+    "photo": "#CC79A7",
+    "both": "#D55E00",
+}
 
 
 def confusion_order(shares: np.ndarray) -> np.ndarray:
@@ -113,11 +120,12 @@ def plot_models(table: pd.DataFrame) -> plt.Figure:
     set a panel of scores and a narrow one of seconds, which has no dot where they were not measured.
     """
     lines: dict[tuple[str, str], int] = {}
-    names, headings = [], []
+    names: list[str] = []
+    headings: list[int] = []
     for question, of_question in table.groupby("question", sort=False):
         headings.append(len(names))
         names.append(question)
-        for kind in KIND_COLOURS:
+        for kind in MODEL_COLOURS:
             for model in of_question.loc[of_question["kind"] == kind, "model"].unique():
                 lines[question, model] = len(names)
                 names.append(model)
@@ -132,7 +140,7 @@ def plot_models(table: pd.DataFrame) -> plt.Figure:
         width_ratios=[2.2, 1] * len(sources),
     )
     for source, (scores, seconds) in zip(sources, axes.reshape(-1, 2), strict=True):
-        for kind, colour in KIND_COLOURS.items():
+        for kind, colour in MODEL_COLOURS.items():
             of_kind = table[(table["source"] == source) & (table["kind"] == kind)]
             places = [lines[key] for key in zip(of_kind["question"], of_kind["model"], strict=True)]
             reach = [of_kind["test"] - of_kind["low"], of_kind["high"] - of_kind["test"]]
@@ -155,5 +163,7 @@ def plot_models(table: pd.DataFrame) -> plt.Figure:
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
     for place in headings:
         axes[0, 0].get_yticklabels()[place].set_fontweight("bold")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=9, loc="outside upper center", ncols=3)
+    names_of_kinds = [kind if kind in ("naive", "shallow") else f"ours: {kind}" for kind in MODEL_COLOURS]
+    handles = axes[0, 0].get_legend_handles_labels()[0]
+    figure.legend(handles, names_of_kinds, fontsize=9, loc="outside upper center", ncols=len(handles))
     return figure

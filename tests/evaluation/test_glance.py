@@ -45,7 +45,7 @@ def test_what_no_results_file_has_is_a_dash(published):
 def test_the_chart_has_no_seconds_where_they_were_not_measured_and_is_the_same_twice(published, tmp_path):
     table = chart_table(published).set_index("model")
     assert table["seconds"].dropna().to_dict() == {"TF-IDF": 2.0}
-    assert list(table["kind"]) == ["naive", "shallow", "shallow", "ours"]
+    assert list(table["kind"]) == ["naive", "shallow", "shallow", "both"]
     files = [tmp_path / name for name in ("first.png", "second.png")]
     for file in files:
         draw_chart(published, file)
