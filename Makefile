@@ -28,7 +28,7 @@ SOURCE = $(SAMPLE)
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help run test test-quick lint sample notebooks tables lock clean FORCE
+.PHONY: help run serve test test-quick test-browser lint sample notebooks tables lock clean FORCE
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,7 +36,10 @@ help: ## list the commands
 run: $(COPIES) ## set up, run data scripts and notebooks on DATA_DIR, print the tables of results
 	@$(BIN)/python -m evaluation.results --data-dir $(DATA_DIR)
 
-test notebooks: IMAGE_WEIGHTS = none
+serve: .venv/serve-installed ## set up, then serve DATA_DIR as a page and an API on this machine
+	@$(BIN)/python serve.py --data-dir $(DATA_DIR)
+
+test test-browser notebooks: IMAGE_WEIGHTS = none
 
 test: .venv/test-installed ## set up, then ruff, mypy and all tests
 	$(BIN)/ruff check
@@ -46,6 +49,9 @@ test: .venv/test-installed ## set up, then ruff, mypy and all tests
 
 test-quick: .venv/test-installed ## only the test files that take seconds
 	$(PYTEST) -m "not slow"
+
+test-browser: .venv/test-installed ## drive Chromium over the page of serve.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
 
 lint: .venv/test-installed ## mend what ruff can mend, then mypy
 	$(BIN)/ruff check --fix
@@ -58,7 +64,7 @@ notebooks: $(CLEAN_TABLE) $(CLEAN_IMAGES) ## run the committed notebooks anew, i
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.timeout=-1 $(NOTEBOOKS:%=%.ipynb)
 
-tables: .venv/installed ## write the tables of README from docs/results
+tables: .venv/installed ## write the tables and the chart of README and docs from docs/results
 	$(BIN)/python -m evaluation.pages
 
 lock: .venv/bin/python ## renew requirements.lock from the requirements files
@@ -80,7 +86,11 @@ clean: ## remove everything made from DATA_DIR's raw data (the sample's raw data
 	$(BIN)/pip install --quiet --constraint requirements.lock --requirement requirements.txt --editable .
 	@touch $@
 
-.venv/test-installed: .venv/installed requirements-test.txt requirements-cluster.txt
+.venv/serve-installed: .venv/installed requirements-serve.txt
+	$(BIN)/pip install --quiet --constraint requirements.lock --requirement requirements-serve.txt
+	@touch $@
+
+.venv/test-installed: .venv/installed requirements-test.txt requirements-cluster.txt requirements-serve.txt
 	$(BIN)/pip install --quiet --constraint requirements.lock --requirement requirements-test.txt
 	@touch $@
 

@@ -15,6 +15,7 @@ if __name__ == "__main__":  # before the imports, which take a while: run() answ
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from marketplace.command_line import argument_parser, positive_int
@@ -47,26 +48,25 @@ def main() -> None:
 
     from marketplace.dataset import load_query_photo
     from models.device import pick_device
-    from models.predictor import load_predictor
+    from models.predictor import load_predictor, predict_categories
     from models.text_encoder import TextEncoder
 
     device = pick_device()
     predictor = load_predictor(DataFolder(arguments.data_dir), device, arguments.model, arguments.checkpoint)
-    windows = pixels = None
+    encoder = pixels = None
     if text is not None:
         if not predictor.reads_text:
             raise UserError(f"the {predictor.name} model reads no text: leave out --text, or give another --model.")
         if predictor.encoder is not None:
             encoder = TextEncoder(predictor.encoder, device, predictor.encoder_weights)
-            windows = encoder.encode(encoder.windows(text))
     if arguments.image is not None:
         if predictor.image_size is None:
             raise UserError(f"the {predictor.name} model reads no photo: leave out --image, or give another --model.")
         pixels = load_query_photo(arguments.image, predictor.image_size)
     print(f"model: {predictor.name}, from {predictor.path}.", file=sys.stderr)
-    top = predictor.top(predictor.probabilities(text, windows, pixels), arguments.top)
+    found = predict_categories(predictor, encoder, text, pixels, arguments.top)
     if arguments.json:
-        print(json.dumps({"model": predictor.name, "predictions": top}, allow_nan=False))  # in ASCII, for any stream
+        print(json.dumps(asdict(found), allow_nan=False))  # in ASCII, for any stream
     else:
-        for line in top:
-            print(f"{line['probability']:6.1%}  {line['category']}")
+        for line in found.predictions:
+            print(f"{line.probability:6.1%}  {line.category}")

@@ -20,16 +20,17 @@ import sys
 import time
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from marketplace.command_line import argument_parser, positive_int
-from marketplace.data_folder import DataFolder, UserError, check_data_folder, read_json, write_whole
-from marketplace.gazetteer import Gazetteer, distance_km
+from marketplace.data_folder import DataFolder, UserError, check_data_folder, write_whole
 from ranking.gallery import gallery_page, photo_paths
-from ranking.index import ProductIndex, SearchResult, index_path, load_index, unit_rows
+from ranking.index import ProductIndex, index_path, load_index
+from ranking.queries import Filters, Ranker, Ranking
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -77,75 +78,20 @@ def open_index(folder: DataFolder) -> ProductIndex:
     return index
 
 
-def listing_row(folder: DataFolder, index: ProductIndex, listing_id: str) -> int:
-    """Row of a listing, or of the one that was kept when it was dropped as a duplicate; raises UserError."""
-    ids = index.listings["id"]
-    if listing_id in ids:
-        return ids.index(listing_id)
-    kept_id = read_json(folder.duplicates, "clean_tabular_data.py").get(listing_id)
-    if kept_id not in ids:
-        raise UserError(f"no listing has the id {listing_id!r}: take one from products_table_clean.json.")
-    note(f"the listing {listing_id} is a duplicate of {kept_id}, which is used instead.")
-    return ids.index(kept_id)
+def query_vector(chosen: argparse.Namespace, folder: DataFolder, index: ProductIndex) -> np.ndarray:
+    """Unit vector (D,) of the text and the photo of the command line."""
+    from marketplace.dataset import load_query_photo
+    from ranking.features import load_networks, load_query_encoder, text_and_photo_vector  # torch takes seconds
+
+    pixels = None if chosen.image is None else load_query_photo(chosen.image, index.metadata["image_size"])
+    networks = load_networks(folder, text=chosen.text is not None, image=pixels is not None)
+    encoder = None if chosen.text is None else load_query_encoder(folder, networks, index)
+    return text_and_photo_vector(networks, encoder, index, chosen.text, pixels)
 
 
-def distances_from(index: ProductIndex, near: str) -> np.ndarray:
-    """Kilometres (N,) of every listing from a place; raises UserError when the place is unknown."""
-    place = Gazetteer(index.listings["location"]).locate(near)
-    if place is None:
-        raise UserError(f"--near: no place is known as {near!r}: write it as in a listing, e.g. 'Reading, Berkshire'.")
-    latitudes, longitudes = np.array(index.listings["latitude"]), np.array(index.listings["longitude"])
-    return distance_km(place.latitude, place.longitude, latitudes, longitudes)
-
-
-def in_category(index: ProductIndex, category: str) -> np.ndarray:
-    """Mask (N,) of the listings in a main category or below a path, regardless of case.
-
-    Raises UserError, which lists the main categories, when there is none.
-    """
-    wanted = " / ".join(part.strip() for part in category.split(" / ")).casefold()
-    mask = np.array([f"{path} / ".casefold().startswith(f"{wanted} / ") for path in index.listings["category"]])
-    if not mask.any():
-        names = "; ".join(sorted(set(index.listings["main_category"])))
-        raise UserError(f"--category: no listing is in {category!r}: choose one of {names}, or a path below one.")
-    return mask
-
-
-def allowed_listings(index: ProductIndex, chosen: argparse.Namespace, distances: np.ndarray | None) -> np.ndarray:
-    """Mask (N,) of the listings that meet the filters of the command line."""
-    mask = np.ones(len(index), bool)
-    if chosen.category is not None:
-        mask &= in_category(index, chosen.category)
-    if chosen.max_price is not None:
-        mask &= np.array(index.listings["price"]) <= chosen.max_price
-    if chosen.within is not None and distances is not None:
-        mask &= distances <= chosen.within
-    return mask
-
-
-def query_vector(chosen: argparse.Namespace, folder: DataFolder, index: ProductIndex, row: int | None) -> np.ndarray:
-    """Unit vector (D,) of the query: the normalised sum of the vector of text and photo and that of the listing."""
-    vectors = [] if row is None else [index.vectors[row]]
-    if chosen.text is not None or chosen.image is not None:
-        from marketplace.dataset import load_query_photo
-        from ranking.features import text_and_photo_vector  # loads torch, which takes seconds
-
-        pixels = None if chosen.image is None else load_query_photo(chosen.image, index.metadata["image_size"])
-        vectors.append(text_and_photo_vector(folder, index, chosen.text, pixels))
-    return unit_rows(np.sum(vectors, axis=0, keepdims=True))[0]
-
-
-def result_records(index: ProductIndex, found: SearchResult, distances: np.ndarray | None) -> list[dict[str, Any]]:
-    """What is printed of each listing found, best first; `distance_km` only with --near."""
-    records = []
-    for rank, (row, score) in enumerate(zip(found.rows, found.scores, strict=True), start=1):
-        record = {"rank": rank, "id": index.listings["id"][row], "score": round(score, 4)}
-        for name in ("product_name", "main_category", "category", "price", "location"):
-            record[name] = index.listings[name][row]
-        if distances is not None:
-            record["distance_km"] = round(float(distances[row]), 1)
-        records.append(record)
-    return records
+def as_record(ranking: Ranking) -> dict[str, Any]:
+    """The ranking as plain values; what is None is left out."""
+    return asdict(ranking, dict_factory=lambda pairs: {name: value for name, value in pairs if value is not None})
 
 
 def table(results: Sequence[dict[str, Any]], width: int) -> str:
@@ -172,26 +118,26 @@ def fitted(line: str, width: int) -> str:
     return line[: np.searchsorted(ends, width, side="right")]
 
 
-def write_gallery(
-    chosen: argparse.Namespace, folder: DataFolder, index: ProductIndex, row: int | None, found: SearchResult, results
-) -> None:
+def write_gallery(chosen: argparse.Namespace, ranker: Ranker, ranking: Ranking, results: list[dict[str, Any]]) -> None:
     """Write the page with the photos of the query and of the results, whole or not at all."""
-    size = index.metadata["image_size"]
-    photos = [photo_paths(folder, index.listings["photos"][found_row], size) for found_row in found.rows]
-    query_photos = [] if row is None else photo_paths(folder, index.listings["photos"][row], size)
+    folder, size = ranker.folder, ranker.index.metadata["image_size"]
+    photos = [photo_paths(folder, image_ids, size) for image_ids in ranking.photos.values()]
+    query_photos = []
     if chosen.image is not None:
         query_photos = [chosen.image]
-    page = gallery_page(query_description(chosen, index, row), query_photos, results, photos)
+    elif ranking.product is not None:
+        query_photos = photo_paths(folder, ranker.index.listings["photos"][ranker.row(ranking.product)], size)
+    page = gallery_page(query_description(chosen, ranking.product_name), query_photos, results, photos)
     with write_whole(chosen.gallery) as partial:
         partial.write_text(page, encoding="utf-8", errors="replace")
     note(f"page written to {chosen.gallery}.")
 
 
-def query_description(chosen: argparse.Namespace, index: ProductIndex, row: int | None) -> str:
+def query_description(chosen: argparse.Namespace, product_name: str | None) -> str:
     """The query and its filters in one line."""
     parts = {
         "{}": chosen.text,
-        "like “{}”": None if row is None else index.listings["product_name"][row],
+        "like “{}”": product_name,
         "like {}": chosen.image and chosen.image.name,
         "in {}": chosen.category,
         "up to £{:,.2f}": chosen.max_price,
@@ -207,24 +153,25 @@ def main() -> None:
     folder = DataFolder(chosen.data_dir)
     check_data_folder(folder.path)
     index = open_index(folder)
-    row = None if chosen.product is None else listing_row(folder, index, chosen.product)
-    distances = None if chosen.near is None else distances_from(index, chosen.near)
-    allowed = allowed_listings(index, chosen, distances)
-    query = query_vector(chosen, folder, index, row)
+    ranker = Ranker(folder, index)
+    has_vector = chosen.text is not None or chosen.image is not None
+    filters = Filters(chosen.category, chosen.max_price, chosen.near, chosen.within)
 
     start = time.perf_counter()
-    found = index.search(query, chosen.top, allowed, exclude=row)
+    ranking = ranker.rank(
+        chosen.product, (lambda: query_vector(chosen, folder, index)) if has_vector else None, filters, chosen.top
+    )
     milliseconds = 1000 * (time.perf_counter() - start)
-    results = result_records(index, found, distances)
-    if not results:
-        raise UserError("no listing meets these filters: allow a higher price, a wider circle or another category.")
+    if chosen.product != ranking.product:
+        note(f"the listing {chosen.product} is a duplicate of {ranking.product}, which is used instead.")
+    record = as_record(ranking)
     if chosen.gallery is not None:
-        write_gallery(chosen, folder, index, row, found, results)
+        write_gallery(chosen, ranker, ranking, record["results"])
     if chosen.json:
-        print(json.dumps({"results": results}, indent=2, allow_nan=False))  # in ASCII, for any stream
+        print(json.dumps(record, indent=2, allow_nan=False))  # in ASCII, for any stream
     else:
-        print(table(results, shutil.get_terminal_size((100, 24)).columns))
-    if len(results) < chosen.top:
-        note(f"only {len(results)} of {chosen.top} listings: no more meet the filters.")
-    copies = f"; {found.collapsed} near-duplicates not shown" if found.collapsed else ""
-    note(f"searched {int(allowed.sum()):,} of {len(index):,} listings in {milliseconds:.0f} ms{copies}.")
+        print(table(record["results"], shutil.get_terminal_size((100, 24)).columns))
+    if len(ranking.results) < chosen.top:
+        note(f"only {len(ranking.results)} of {chosen.top} listings: no more meet the filters.")
+    copies = f"; {ranking.near_duplicates} near-duplicates not shown" if ranking.near_duplicates else ""
+    note(f"searched {ranking.searched:,} of {len(index):,} listings in {milliseconds:.0f} ms{copies}.")

@@ -1,4 +1,4 @@
-"""How a benchmark's rows become the file that README.md's tables are made of."""
+"""How a benchmark's rows become the file that the tables of docs/benchmarks.md are made of."""
 
 import argparse
 import os

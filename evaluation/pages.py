@@ -1,9 +1,10 @@
-"""Writes the tables of README.md, and of docs/*.md, from the results in docs/results/.
+"""Writes the tables of README.md and docs/*.md, and the chart of all models, from the results in docs/results/.
 
     python -m evaluation.pages
     python -m evaluation.pages --collect DATA_DIR --as sample|real
 
-A page holds each table between `<!-- table: NAME -->` and `<!-- end -->`, where docs/results/NAME.json has its figures.
+A page holds each table between `<!-- table: NAME -->` and `<!-- end -->`, where docs/results/NAME.json has its figures;
+NAME is `glance` for the table of the four questions.
 `--collect` first copies the aggregates of a data folder's results and of its cleaning report into docs/results/: the
 figures, but no texts except the names of tasks, models and metrics.
 """
@@ -21,13 +22,15 @@ from typing import Any
 
 import pandas as pd
 
+from evaluation.glance import draw_chart, glance_block
 from evaluation.results import caption, markdown, read_results, results_markdown, rows_table
 from marketplace.data_folder import ROOT, DataFolder, UserError, read_json, write_json
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PUBLISHED = ROOT / "docs" / "results"
+CHART = ROOT / "docs" / "models.png"
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-REAL = "real: 4,344 listings of the AiCore Facebook Marketplace data"
+REAL = "real: 4,254 clean listings of the AiCore Facebook Marketplace data"
 MPNET = "sentence-transformers/all-mpnet-base-v2"
 SOURCES = {  # name of a data set: what it is, and the command that gives its results
     "sample": ("sample marketplace", "make run IMAGE_WEIGHTS=none"),
@@ -38,7 +41,7 @@ SOURCES = {  # name of a data set: what it is, and the command that gives its re
     ),
 }
 AGGREGATES = (  # the keys of results files that are published
-    *("seed", "split_sizes", "parameters", "checks", "steps", "fold_gains", "curve", "leak", "photos"),
+    *("seed", "split_sizes", "parameters", "checks", "steps", "fold_gains", "interval", "curve", "leak", "photos"),
     *("seen_in_training", "accuracy_without_seen", "comparisons", "calibration", "accuracy_with_one_input"),
     *("learning_curves", "test_seen_in_train", "accuracy_by_train_listings"),
 )
@@ -131,6 +134,8 @@ def with_tables(text: str, published: Path = PUBLISHED) -> str:
         )
 
     def filled(match: re.Match[str]) -> str:
+        if match[2] == "glance":
+            return f"{match[1]}\n{glance_block(published)}\n\n{match[3]}"
         results = read_json(published / f"{match[2]}.json", "python -m evaluation.pages --collect, or the benchmark,")
         return f"{match[1]}\n{page_block(results)}\n\n{match[3]}"
 
@@ -138,7 +143,7 @@ def with_tables(text: str, published: Path = PUBLISHED) -> str:
 
 
 def main() -> None:
-    parser = ArgumentParser(description="Write the tables of README.md and docs/*.md from docs/results/.")
+    parser = ArgumentParser(description="Write the tables of README.md and docs/*.md, and docs/models.png.")
     parser.add_argument("--collect", type=Path, metavar="DATA_DIR", help="first copy this data folder's results")
     parser.add_argument("--as", dest="source", choices=SOURCES, help="what the data folder holds")
     arguments = parser.parse_args()
@@ -152,3 +157,7 @@ def main() -> None:
         if new != old:
             page.write_text(new, encoding="utf-8")
             print(f"wrote the tables of {page.relative_to(ROOT)}")
+    old_chart = CHART.read_bytes() if CHART.exists() else b""
+    draw_chart(PUBLISHED, CHART)
+    if CHART.read_bytes() != old_chart:
+        print(f"wrote {CHART.relative_to(ROOT)}")

@@ -9,7 +9,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import pandas as pd
@@ -77,14 +77,19 @@ def _decode(path: Path, size: int) -> np.ndarray | None:
     return pixels if pixels.shape == (size, size, 3) else None
 
 
-def load_query_photo(path: Path, size: int) -> np.ndarray:
+def query_pixels(file: BinaryIO, size: int) -> np.ndarray:
     """Pixels (S, S, 3) uint8 of any photo, cleaned exactly as the photos of listings are, JPEG compression included.
 
-    Raises UserError when it cannot be read.
+    Raises PhotoError and OSError as `clean_photo`.
     """
+    return np.asarray(Image.open(io.BytesIO(encoded(clean_photo(file, size)))))
+
+
+def load_query_photo(path: Path, size: int) -> np.ndarray:
+    """`query_pixels` of a file; raises UserError when it cannot be read."""
     try:
         with open(path, "rb") as file:
-            clean = encoded(clean_photo(file, size))
+            return query_pixels(file, size)
     except PhotoError as error:
         raise UserError(
             f"the photo {path} cannot be read ({error}): give a JPEG, PNG, WebP or GIF of at most "
@@ -94,7 +99,6 @@ def load_query_photo(path: Path, size: int) -> np.ndarray:
         raise UserError(
             f"the photo {path} cannot be opened ({error.strerror}): give the path of a file, not a folder or a link."
         ) from None
-    return np.asarray(Image.open(io.BytesIO(clean)))
 
 
 def load_photos(data_dir: str | Path, products: pd.DataFrame, image_size: int = 64) -> Photos:

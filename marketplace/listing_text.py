@@ -9,6 +9,9 @@ import math
 import re
 import unicodedata
 
+from marketplace.data_folder import UserError
+
+MAX_CHARACTERS = 20_000  # of the text of a query
 NULL_TEXTS = frozenset({"", "n/a", "null", "none", "nan", "<na>"})
 
 # Control characters, marks of writing direction, lone surrogates, private-use bullets: no readable text.
@@ -129,6 +132,17 @@ def clean_description(description: str) -> str:
             break
         text = clean_text(shorter)
     return text
+
+
+def query_text(text: str) -> str:
+    """What somebody writes about a product, cleaned as a description; raises UserError when it is empty or has more
+    than `MAX_CHARACTERS` characters."""
+    if len(text) > MAX_CHARACTERS:
+        raise UserError(f"the text has more than {MAX_CHARACTERS:,} characters: give a shorter one.")
+    words = clean_description(text)
+    if not words:
+        raise UserError("the text is empty: give some words about the product.")
+    return words
 
 
 def compared_text(text: str) -> str:

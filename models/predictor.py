@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,27 @@ from models.checkpoints import load_checkpoint, load_weights
 from models.combined_model import CombinedModel
 from models.image_model import ImageModel, evaluation_transform
 from models.saving import load_model
+from models.text_encoder import TextEncoder
 from models.text_model import TextModel
 from shallow.fusion import Fusion
 from shallow.words import log_probabilities
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A main category and its probability."""
+
+    category: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Categories:
+    """The most probable categories of a product, best first, and the name of the model that gave them."""
+
+    model: str
+    predictions: list[Prediction]
+
 
 NETWORKS = {"combined": CombinedModel, "text": TextModel, "image": ImageModel}
 
@@ -57,10 +76,23 @@ class Predictor:
             raise UserError(f"{self.path} gives probabilities that are not numbers: run train_models.py again.")
         return probabilities
 
-    def top(self, probabilities: np.ndarray, count: int) -> list[dict[str, str | float]]:
+    def top(self, probabilities: np.ndarray, count: int) -> list[dict[str, Any]]:
         """The `count` most probable categories, best first."""
         best = np.argsort(-probabilities, kind="stable")[:count]
         return [{"category": self.labels[place], "probability": float(probabilities[place])} for place in best]
+
+
+def predict_categories(
+    predictor: Predictor, encoder: TextEncoder | None, text: str | None, pixels: np.ndarray | None, count: int
+) -> Categories:
+    """The `count` most probable categories of a product from a cleaned text, a photo (S, S, 3) uint8, or both.
+
+    `encoder` is that of the predictor, or None where it has none or there is no text. Raises UserError as
+    `Predictor.probabilities`.
+    """
+    windows = None if text is None or encoder is None else encoder.encode(encoder.windows(text))
+    top = predictor.top(predictor.probabilities(text, windows, pixels), count)
+    return Categories(predictor.name, [Prediction(**line) for line in top])
 
 
 def load_predictor(

@@ -25,6 +25,7 @@ from models.device import pick_device
 from models.outputs import photo_outputs, text_outputs
 from models.text_encoder import ENCODER, TextEncoder
 from ranking.index import EXACT_LIMIT, ProductIndex, build_inverted_file, fingerprint
+from ranking.queries import QueryError
 from ranking.vectors import Features, VectorSpace, fit_space
 
 COLUMNS = ("id", "product_name", "category", "main_category", "price", "location", "latitude", "longitude")
@@ -142,27 +143,30 @@ def _lists_of_rows(count: int, rows: np.ndarray, values: Iterable[Any]) -> list[
     return lists
 
 
+def load_query_encoder(folder: DataFolder, networks: Networks, index: ProductIndex) -> TextEncoder:
+    """The encoder for texts of queries; raises UserError when its weights are not those of the index."""
+    encoder = TextEncoder(networks.encoder)
+    if encoder.weights_hash != index.metadata["encoder_weights"]:
+        raise UserError(
+            f"the index was made with other weights of the text encoder {encoder.name}: delete {folder.index} and "
+            "run the command again."
+        )
+    return encoder
+
+
 def text_and_photo_vector(
-    folder: DataFolder, index: ProductIndex, text: str | None, pixels: np.ndarray | None
+    networks: Networks, encoder: TextEncoder | None, index: ProductIndex, text: str | None, pixels: np.ndarray | None
 ) -> np.ndarray:
     """Unit vector (D,) of a text, of a photo (S, S, 3) uint8, or of a listing that has both.
 
-    Raises UserError when a photo is given but there is no image model, and when the encoder's weights are not those
-    of the index.
+    `encoder` may be None where `text` is. Raises QueryError when a photo is given but there is no image model.
     """
-    networks = load_networks(folder, text=text is not None, image=pixels is not None)
     texts = photos = None
-    if text is not None:
-        encoder = TextEncoder(networks.encoder)
-        if encoder.weights_hash != index.metadata["encoder_weights"]:
-            raise UserError(
-                f"the index was made with other weights of the text encoder {encoder.name}: delete {folder.index} and "
-                "run the command again."
-            )
+    if text is not None and encoder is not None:
         windows = encoder.encode(encoder.windows(text.strip()))
         texts = Texts(windows, np.zeros(len(windows), np.int64))
     if pixels is not None:
         if networks.image_encoder is None:
-            raise UserError(f"{folder.checkpoints} has no image model: run train_models.py, or query by text.")
+            raise QueryError("this data folder has no image model: query by text, or run train_models.py.")
         photos = Photos(pixels[None], ["query"], np.zeros(1, np.int64), {})
     return VectorSpace.from_arrays(index.space).vectors(product_features(networks, 1, texts, photos))[0]

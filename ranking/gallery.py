@@ -32,20 +32,26 @@ small { color: #666; display: block }
 """
 
 
-def photo_tag(paths: Sequence[Path], description: str) -> str:
-    """The first of `paths` that can be read, as a JPEG inside the page; else the words "no photo"."""
-    inside = "no photo"
+def photo_jpeg(paths: Sequence[Path], size: int = PHOTO_SIZE) -> bytes | None:
+    """The first of `paths` that can be read, cleaned to `size` pixels, as a JPEG file; None if there is none."""
     for path in paths:
         try:
             with open(path, "rb") as file:
-                picture = clean_photo(file, PHOTO_SIZE)
+                picture = clean_photo(file, size)
         except (PhotoError, OSError):
             continue
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=QUALITY)
-        content = base64.b64encode(buffer.getvalue()).decode("ascii")
+        return buffer.getvalue()
+    return None
+
+
+def photo_tag(paths: Sequence[Path], description: str) -> str:
+    """The first of `paths` that can be read, as a JPEG inside the page; else the words "no photo"."""
+    inside = "no photo"
+    if (jpeg := photo_jpeg(paths)) is not None:
+        content = base64.b64encode(jpeg).decode("ascii")
         inside = f'<img src="data:image/jpeg;base64,{content}" alt="{html.escape(description)}">'
-        break
     return f'<div class="photo">{inside}</div>'
 
 

@@ -17,6 +17,7 @@ SLOW_FILES = (
     "models/test_distributed.py",
     "marketplace/test_data_folder.py",
     "scripts/test_rank_products.py",
+    "scripts/test_serve.py",
     "models/test_combined_model.py",
     "notebooks/test_ranking_notebook.py",
     "sample_marketplace/test_sample_marketplace.py",
@@ -27,6 +28,7 @@ SLOW_FILES = (
     "scripts/test_download_products_table.py",
     "scripts/test_download_images.py",
     "scripts/test_predict_category.py",
+    "scripts/test_predict_price.py",
     "scripts/test_clean_tabular_fuzz.py",
     "models/test_text_encoder.py",
 )

@@ -114,6 +114,12 @@ def test_the_installation_is_bound_by_the_lock(project):
     assert "--editable ." in lines[0]
 
 
+def test_serving_sets_up_what_it_needs_and_takes_the_data_folder(project):
+    lines = make(project, "-n", "serve", "DATA_DIR=data").splitlines()
+    assert "--constraint requirements.lock --requirement requirements-serve.txt" in lines[0]
+    assert lines[-1].endswith("serve.py --data-dir data")
+
+
 UNFIT = (
     "my data",
     "",

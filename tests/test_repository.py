@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from collections import defaultdict
 
 import pytest
 from repository import ROOT
@@ -11,6 +12,7 @@ from evaluation.pages import PAGES, TABLE, with_tables
 
 NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+MARKDOWN = [name for name in TRACKED if name.endswith(".md")]
 
 
 def code_cells(path):
@@ -78,12 +80,55 @@ def test_published_results_hold_no_id_and_no_text():
         assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-", " ".join(texts)), path
 
 
-def test_the_readme_names_only_what_is_there():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
-        assert (ROOT / link).exists(), link
-    for script in re.findall(r"python (?!-)([\w/]+\.py)", readme):
-        assert (ROOT / script).exists(), script
+def headings(path):
+    """The anchors of a page's headings, as GitHub makes them."""
+    lines = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL).splitlines()
+    names = [line.lstrip("#").strip().lower() for line in lines if line.startswith("#")]
+    return {re.sub(r"[^\w\- ]", "", name).replace(" ", "-") for name in names}
+
+
+@pytest.mark.parametrize("name", MARKDOWN)
+def test_every_link_leads_somewhere(name):
+    page = ROOT / name
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in headings(target), link
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 230
+
+
+@pytest.mark.parametrize("name", MARKDOWN)
+def test_a_page_names_only_targets_of_make_that_are_there(name):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"`make ([a-z]+)", readme):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target in re.findall(r"(?:`|^ {4})make ([a-z][a-z-]*)(?=[\s`])", text, re.MULTILINE):
+        assert re.search(rf"^[a-z -]*\b{target}\b[a-z -]*:", makefile, re.MULTILINE), target
+
+
+def named_options():
+    """The options that pages give to each script or module: by its name, `x.py` or `package.module`."""
+    found = defaultdict(set)
+    command = (
+        r"(?:python|torchrun[^\n`]*?) (?:-m ((?:benchmarks|evaluation)\.[a-z_]+)|([\w/]+\.py))((?:[^\n`]|\n +(?=\[))*)"
+    )
+    for name in MARKDOWN:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for module, script, rest in re.findall(command, text):
+            found[module or script].update(re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest.split(" # ")[0]))
+    return found
+
+
+@pytest.mark.parametrize(("command", "options"), sorted(named_options().items()))
+def test_pages_give_scripts_and_modules_only_options_that_they_have(command, options):
+    path = ROOT / (command if command.endswith(".py") else f"{command.replace('.', '/')}.py")
+    code = path.read_text(encoding="utf-8")
+    shared = {"argument_parser(": "--data-dir", "add_save_option(": "--save", "BooleanOptionalAction": "--no-photos"}
+    known = set(re.findall(r"\"(--[a-z][a-z-]*)\"", code)) | {shared[call] for call in shared if call in code}
+    assert options <= known

@@ -14,6 +14,8 @@ from repository import ROOT
 
 from marketplace.data_folder import DataFolder, read_json
 from marketplace.dataset import load_products
+from models.price import load_price_model
+from shallow.price import KNOWN, LEAF
 
 PRICE, PHOTO = "tabular_linear_regression", "image_classification"
 
@@ -137,6 +139,23 @@ def test_each_step_of_the_price_has_its_gain_and_the_leaf_category_is_worth_most
     assert all(one["interval"][0] <= one["gain"] <= one["interval"][1] for one in gains.values())
     assert gains["leaf category"]["interval"][0] > 0
     assert abs(gains["neighbours of place"]["gain"]) < gains["leaf category"]["gain"]
+
+
+def test_the_price_model_is_saved_and_its_interval_measured(executed):
+    notebook, results = executed[PRICE]
+    interval = results["interval"]
+    for known in KNOWN:  # test is 44 listings
+        found = interval[known]
+        assert 0.6 < found["coverage"] <= 1 and found["width"] > 1
+        assert found["coverage_interval"][0] <= found["coverage"] <= found["coverage_interval"][1]
+    assert interval[LEAF]["R2, log pounds"] == pytest.approx(
+        results["steps"]["words"]["R2, log pounds"]["test"], abs=1e-3
+    )
+    assert all(of["listings"] >= 50 for of in interval["by main category"].values())
+    folder = DataFolder(notebook.metadata.papermill.parameters.data_dir)
+    listing = load_products(folder.path).iloc[0]
+    found = load_price_model(folder).estimate(listing["text"], listing["category"], listing["location"])
+    assert 0.1 < found.low < found.price < found.high and 1 <= len(found.factors) <= 5
 
 
 def test_photo_features_beat_majority_and_train_is_above_validation(executed):
