@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from marketplace.command_line import argument_parser
@@ -55,7 +55,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",  # no page of another site shows the photos
 }
 
-Result = TypeVar("Result")
 WORDS = Form(description="name and description of a product")
 Text = Annotated[str | None, WORDS]
 Photo = Annotated[UploadFile | None, File(description="JPEG, PNG, WebP or GIF of at most 10 MB")]
@@ -112,9 +111,9 @@ class Api:
             self.query_encoder = encoder  # one copy of the weights
         self.price_model = load_price_model(folder) if (folder.checkpoints / PRICE_MODEL).exists() else None
         self.worker = ThreadPoolExecutor(1)
-        self.rank(text="a first query, so that all is loaded")
+        self.rank(text="a first query, so that all is loaded", near=self.ranker.index.listings["location"][0])
 
-    def in_worker(self, work: Callable[..., Result], *arguments: Any) -> Result:
+    def in_worker(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return self.worker.submit(work, *arguments).result()
 
     def pixels(self, photo: UploadFile, size: int) -> Any:

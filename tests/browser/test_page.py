@@ -18,6 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 from served_folder import EVIL, EVIL_ID, make_served_folder
 
+import predict_price
 import serve
 from marketplace.data_folder import DataFolder
 
@@ -146,7 +147,7 @@ def test_a_text_gives_categories_a_price_and_listings(page, api):
     assert len(bars) == 5 and bars == sorted(bars, reverse=True) and bars[0] > 0
     assert page.texts(".bars li")[0].endswith("%")
     estimate = api.price("a small red bicycle")
-    low, price, high = (f"£{pounds:.0f}" for pounds in (estimate.low, estimate.price, estimate.high))
+    low, price, high = map(predict_price.pounds, (estimate.low, estimate.price, estimate.high))
     assert page.text(".price") == price and f"80% of such listings: {low} to {high}" in page.text("#price-answer")
     assert page.texts(".estimate li") == [f"× {factor.factor:.2f} {factor.feature}" for factor in estimate.factors]
     left, width = (float(page.one(".interval .range").get_attribute(name)) for name in ("x", "width"))
@@ -247,10 +248,11 @@ def test_whatever_is_shown_is_text(page):
 
 def test_an_error_is_a_sentence_in_its_place(page):
     page.open("?text=lamp&near=Atlantis%2C+Nowhere")
-    assert "No place is known as 'Atlantis, Nowhere'" in page.text("#rank-answer .fault")
+    for section in ("price", "rank"):
+        assert "No place is known as 'Atlantis, Nowhere'" in page.text(f"#{section}-answer .fault")
     assert page.text("#status") == "No listings." and not page.all(".cards li")
     assert len(page.all(".bars meter")) == 5  # the other answers stand
-    page.expected_messages = 1  # that of the answer 422
+    page.expected_messages = 2  # those of the answers 422
 
 
 def test_a_photo_that_is_none_or_too_large_is_a_sentence(page, tmp_path):
