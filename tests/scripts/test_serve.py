@@ -528,6 +528,7 @@ def test_the_server_as_a_process(folder, photo, host):
             line = process.stdout.readline()
             match = re.search(r"at http://([\d.]+):(\d+) ", line)
             assert match and match[1] == host, line
+            go_away_in_the_middle(("127.0.0.1", int(match[2])))
             assert_answers(f"127.0.0.1:{match[2]}", photo)
         finally:
             process.send_signal(signal.SIGINT)
@@ -535,6 +536,14 @@ def test_the_server_as_a_process(folder, photo, host):
     assert process.returncode == 130
     assert ("there is no password" in notes) == (host == "0.0.0.0")
     assert "Traceback" not in notes
+
+
+def go_away_in_the_middle(address: tuple[str, int]) -> None:
+    """Two uploads that break off, one of them too large."""
+    for length in (9_000_000, 20_000_000):
+        head = f"POST /api/rank HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n"
+        with socket.create_connection(address) as client:
+            client.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n".encode())
 
 
 def assert_answers(address: str, photo: bytes) -> None:
