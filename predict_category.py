@@ -19,8 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from marketplace.command_line import argument_parser, positive_int
-from marketplace.data_folder import MODEL_FILES, DataFolder, UserError, check_data_folder
-from marketplace.listing_text import clean_description
+from marketplace.data_folder import MODEL_FILES, DataFolder, check_data_folder
+from marketplace.listing_text import query_text
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -40,31 +40,18 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    text = None if arguments.text is None else clean_description(arguments.text)
-    if text == "":
-        raise UserError("the text is empty: give some words after --text, or only a photo, with --image.")
+    text = None if arguments.text is None else query_text(arguments.text)
     if arguments.checkpoint is None:
         check_data_folder(arguments.data_dir)
 
     from marketplace.dataset import load_query_photo
     from models.device import pick_device
-    from models.predictor import load_predictor, predict_categories
-    from models.text_encoder import TextEncoder
+    from models.predictor import load_predictor
 
-    device = pick_device()
-    predictor = load_predictor(DataFolder(arguments.data_dir), device, arguments.model, arguments.checkpoint)
-    encoder = pixels = None
-    if text is not None:
-        if not predictor.reads_text:
-            raise UserError(f"the {predictor.name} model reads no text: leave out --text, or give another --model.")
-        if predictor.encoder is not None:
-            encoder = TextEncoder(predictor.encoder, device, predictor.encoder_weights)
-    if arguments.image is not None:
-        if predictor.image_size is None:
-            raise UserError(f"the {predictor.name} model reads no photo: leave out --image, or give another --model.")
-        pixels = load_query_photo(arguments.image, predictor.image_size)
+    predictor = load_predictor(DataFolder(arguments.data_dir), pick_device(), arguments.model, arguments.checkpoint)
+    pixels = None if arguments.image is None else load_query_photo(arguments.image, predictor.photo_size)
+    found = predictor.predict(text, pixels, arguments.top)
     print(f"model: {predictor.name}, from {predictor.path}.", file=sys.stderr)
-    found = predict_categories(predictor, encoder, text, pixels, arguments.top)
     if arguments.json:
         print(json.dumps(asdict(found), allow_nan=False))  # in ASCII, for any stream
     else:

@@ -39,18 +39,12 @@ def predicted_category(folder: DataFolder, text: str) -> tuple[str | None, str]:
 
     from models.device import pick_device
     from models.predictor import load_predictor
-    from models.text_encoder import TextEncoder
 
-    device = pick_device()
-    predictor = load_predictor(folder, device)
+    predictor = load_predictor(folder, pick_device())
     if not predictor.reads_text:
         return None, f"the {predictor.name} model reads no text: give --category"
-    windows = None
-    if predictor.encoder is not None:
-        encoder = TextEncoder(predictor.encoder, device, predictor.encoder_weights)
-        windows = encoder.encode(encoder.windows(text))
-    top = predictor.top(predictor.probabilities(text, windows, None), 1)[0]
-    return str(top["category"]), f"{top['probability']:.0%} by the {predictor.name} model, which knows main categories"
+    best = predictor.predict(text, None, 1).predictions[0]
+    return best.category, f"{best.probability:.0%} by the {predictor.name} model, which knows main categories"
 
 
 def pounds(price: float) -> str:

@@ -28,6 +28,7 @@ import numpy as np
 
 from marketplace.command_line import argument_parser, positive_int
 from marketplace.data_folder import DataFolder, UserError, check_data_folder, write_whole
+from marketplace.listing_text import query_text
 from ranking.gallery import gallery_page, photo_paths
 from ranking.index import ProductIndex, index_path, load_index
 from ranking.queries import Filters, Ranker, Ranking
@@ -78,15 +79,15 @@ def open_index(folder: DataFolder) -> ProductIndex:
     return index
 
 
-def query_vector(chosen: argparse.Namespace, folder: DataFolder, index: ProductIndex) -> np.ndarray:
+def query_vector(chosen: argparse.Namespace, text: str | None, folder: DataFolder, index: ProductIndex) -> np.ndarray:
     """Unit vector (D,) of the text and the photo of the command line."""
     from marketplace.dataset import load_query_photo
     from ranking.features import load_networks, load_query_encoder, text_and_photo_vector  # torch takes seconds
 
     pixels = None if chosen.image is None else load_query_photo(chosen.image, index.metadata["image_size"])
-    networks = load_networks(folder, text=chosen.text is not None, image=pixels is not None)
-    encoder = None if chosen.text is None else load_query_encoder(folder, networks, index)
-    return text_and_photo_vector(networks, encoder, index, chosen.text, pixels)
+    networks = load_networks(folder, text=text is not None, image=pixels is not None)
+    encoder = None if text is None else load_query_encoder(folder, networks, index)
+    return text_and_photo_vector(networks, encoder, index, text, pixels)
 
 
 def as_record(ranking: Ranking) -> dict[str, Any]:
@@ -148,29 +149,30 @@ def query_description(chosen: argparse.Namespace, product_name: str | None) -> s
 
 def main() -> None:
     chosen = parse_arguments()
-    if chosen.text is not None and not chosen.text.strip():
-        raise UserError("--text is empty: describe the product in words.")
+    text = None if chosen.text is None else query_text(chosen.text)
     folder = DataFolder(chosen.data_dir)
     check_data_folder(folder.path)
     index = open_index(folder)
     ranker = Ranker(folder, index)
-    has_vector = chosen.text is not None or chosen.image is not None
+    has_vector = text is not None or chosen.image is not None
     filters = Filters(chosen.category, chosen.max_price, chosen.near, chosen.within)
 
     start = time.perf_counter()
     ranking = ranker.rank(
-        chosen.product, (lambda: query_vector(chosen, folder, index)) if has_vector else None, filters, chosen.top
+        chosen.product, (lambda: query_vector(chosen, text, folder, index)) if has_vector else None, filters, chosen.top
     )
     milliseconds = 1000 * (time.perf_counter() - start)
     if chosen.product != ranking.product:
         note(f"the listing {chosen.product} is a duplicate of {ranking.product}, which is used instead.")
     record = as_record(ranking)
-    if chosen.gallery is not None:
-        write_gallery(chosen, ranker, ranking, record["results"])
     if chosen.json:
         print(json.dumps(record, indent=2, allow_nan=False))  # in ASCII, for any stream
-    else:
+    elif ranking.results:
         print(table(record["results"], shutil.get_terminal_size((100, 24)).columns))
+    if ranking.message is not None:
+        raise UserError(ranking.message)
+    if chosen.gallery is not None:
+        write_gallery(chosen, ranker, ranking, record["results"])
     if len(ranking.results) < chosen.top:
         note(f"only {len(ranking.results)} of {chosen.top} listings: no more meet the filters.")
     copies = f"; {ranking.near_duplicates} near-duplicates not shown" if ranking.near_duplicates else ""

@@ -15,66 +15,52 @@ import argparse
 import ipaddress
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from marketplace.command_line import argument_parser
-from marketplace.data_folder import MODEL_FILES, ROOT, DataFolder, UserError
-from marketplace.listing_text import clean_description
+from marketplace.data_folder import MODEL_FILES, ROOT, DataFolder, QueryError, UserError
+from marketplace.dataset import query_pixels
+from marketplace.listing_text import query_text
 from marketplace.photo_cleaning import MAX_PIXELS, PhotoError
 from rank_products import open_index
 from ranking.gallery import photo_jpeg, photo_paths
-from ranking.queries import Filters, NoListingError, QueryError, Ranker, Ranking
+from ranking.queries import Filters, Ranker, Ranking
 
 try:
     import uvicorn
-    from fastapi import FastAPI, File, Form, HTTPException, Request, Response, UploadFile
+    from fastapi import APIRouter, FastAPI, File, Form, HTTPException, Request, Response, UploadFile
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import FileResponse, JSONResponse
     from fastapi.staticfiles import StaticFiles
-    from starlette.datastructures import Headers, MutableHeaders
     from starlette.exceptions import HTTPException as StarletteHTTPException
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.requests import ClientDisconnect
 except ModuleNotFoundError as error:
     raise UserError(
         f"{error.name} is not installed: run make serve, or pip install -r requirements-serve.txt."
     ) from None
 
-MAX_TEXT = 20_000  # characters
 MAX_PHOTO_BYTES = 10_000_000
 MAX_BODY_BYTES = MAX_PHOTO_BYTES + 500_000  # with the other fields
 MAX_REQUEST_LINE = 256 * 1024  # bytes: the page's address holds the text, each character as up to 12 bytes
 PHOTO_SIZE = 400  # pixels of a listing's photo, twice what a card shows, for dense screens
-NO_PRICES = "this data folder has no price model: run make run, then start the server again."
 TOO_LARGE = f"the request is too large: give a photo of at most {MAX_PHOTO_BYTES // 1_000_000} MB."
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:",
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
     "Cross-Origin-Resource-Policy": "same-origin",  # no page of another site shows the photos
-    "Referrer-Policy": "no-referrer",  # the address holds the query
 }
 
-Result = TypeVar("Result")
-Text = Annotated[str | None, Form(max_length=MAX_TEXT, description="name and description of a product")]
+WORDS = Form(description="name and description of a product")
+Text = Annotated[str | None, WORDS]
 Photo = Annotated[UploadFile | None, File(description="JPEG, PNG, WebP or GIF of at most 10 MB")]
 Top = Annotated[int, Form(ge=1, le=100, description="how many to give")]
 Name = Annotated[str | None, Form(max_length=300)]
 Number = Annotated[float | None, Form(ge=0, allow_inf_nan=False)]
-
-
-@dataclass(frozen=True)
-class Health:
-    """What the server has loaded."""
-
-    status: str
-    listings: int
-    categories: list[str]  # the main categories of the listings
-    category_model: str
-    price_fault: str | None  # why there are no prices; None where there are
 
 
 @dataclass(frozen=True)
@@ -111,72 +97,52 @@ class Api:
     def __init__(self, folder: DataFolder):
         from models.device import pick_device  # torch takes seconds
         from models.predictor import load_predictor
-        from models.price import load_price_model
-        from models.text_encoder import TextEncoder
+        from models.price import PRICE_MODEL, load_price_model
         from ranking.features import load_networks, load_query_encoder
 
-        device = pick_device()
         self.folder = folder
         self.ranker = Ranker(folder, open_index(folder))
-        self.predictor = load_predictor(folder, device)
+        self.image_ids = {image_id for of_listing in self.ranker.index.listings["photos"] for image_id in of_listing}
         self.networks = load_networks(folder)
         self.query_encoder = load_query_encoder(folder, self.networks, self.ranker.index)
-        self.encoder = None
-        if self.predictor.encoder is not None:
-            self.encoder = TextEncoder(self.predictor.encoder, device, self.predictor.encoder_weights)
-            if (self.encoder.key, device) == (self.query_encoder.key, self.query_encoder.device):
-                self.encoder = self.query_encoder  # one copy of the weights
-        has_prices = (folder.checkpoints / "price_model.skops").exists()
-        self.price_model = load_price_model(folder) if has_prices else None
-        self.image_ids = {image_id for of_listing in self.ranker.index.listings["photos"] for image_id in of_listing}
+        self.predictor = load_predictor(folder, pick_device())
+        encoder = self.predictor.text_encoder
+        if encoder and (encoder.key, encoder.device) == (self.query_encoder.key, self.query_encoder.device):
+            self.query_encoder = encoder  # one copy of the weights
+        self.price_model = load_price_model(folder) if (folder.checkpoints / PRICE_MODEL).exists() else None
         self.worker = ThreadPoolExecutor(1)
-        self.rank(text="a first query, so that all is loaded")
+        self.rank(text="a first query, so that all is loaded", near=self.ranker.index.listings["location"][0])
 
-    def in_worker(self, work: Callable[..., Result], *arguments: Any) -> Result:
+    def in_worker(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return self.worker.submit(work, *arguments).result()
 
-    def pixels(self, photo: UploadFile | None, size: int | None) -> Any:
-        """Pixels (S, S, 3) uint8 of an uploaded photo, None without one; raises HTTPException if it cannot be read."""
-        from marketplace.dataset import query_pixels
-
-        if photo is None or size is None:
-            return None
+    def pixels(self, photo: UploadFile, size: int) -> Any:
+        """Pixels (S, S, 3) uint8 of an uploaded photo; raises QueryError if it cannot be read."""
         if (photo.size or 0) > MAX_PHOTO_BYTES:
             raise HTTPException(413, TOO_LARGE)
         try:
             return self.in_worker(query_pixels, photo.file, size)
         except PhotoError as error:
-            limits = f"{MAX_PHOTO_BYTES // 1_000_000} MB and {MAX_PIXELS // 1_000_000} megapixels"
-            sentence = f"the photo cannot be read ({error}): give a JPEG, PNG, WebP or GIF of at most {limits}."
-            raise HTTPException(422, sentence) from None
+            limit = f"{MAX_PIXELS // 1_000_000} megapixels"
+            sentence = f"the photo cannot be read ({error}): give a JPEG, PNG, WebP or GIF of at most {limit}."
+            raise QueryError(sentence) from None
 
     def category(self, text: Text = None, photo: Photo = None, top: Top = 3) -> Any:
         """The most probable categories of a product from words, a photo, or both."""
-        from models.predictor import predict_categories
-
-        words = None if text is None else clean_description(text)
-        if not words and photo is None:
+        if text is None and photo is None:
             raise QueryError("there is nothing to look at: give a text or a photo.")
-        if words and not self.predictor.reads_text:
-            raise QueryError("the model of categories reads no text: give a photo alone.")
-        if photo is not None and self.predictor.image_size is None:
-            raise QueryError("the model of categories reads no photo: give a text alone.")
-        pixels = self.pixels(photo, self.predictor.image_size)
-        return self.in_worker(predict_categories, self.predictor, self.encoder, words or None, pixels, top)
+        words = None if text is None else query_text(text)
+        pixels = None if photo is None else self.pixels(photo, self.predictor.photo_size)
+        return self.in_worker(self.predictor.predict, words, pixels, top)
 
-    def price(self, text: Text = None, photo: Photo = None, category: Name = None, location: Name = None) -> Any:
+    def price(self, text: Annotated[str, WORDS], category: Name = None, location: Name = None) -> Any:
         """An estimate of a product's price in pounds; without a category, in the one that /api/category gives."""
         if self.price_model is None:
-            raise HTTPException(503, NO_PRICES)
-        if text is None or not clean_description(text):
-            raise QueryError("a price is estimated from words: give a text.")
+            raise HTTPException(503, "this data folder has no price model: run make run, then start the server again.")
+        words = query_text(text)
         if category is None and self.predictor.reads_text:
-            photo = photo if self.predictor.image_size else None
-            category = self.category(text, photo, 1).predictions[0].category
-        try:
-            return self.price_model.estimate(clean_description(text), category, location)
-        except UserError as error:
-            raise QueryError(str(error)) from None
+            category = self.category(words, top=1).predictions[0].category
+        return self.price_model.estimate(words, category, location)
 
     def rank(
         self,
@@ -195,20 +161,20 @@ class Api:
         """
         from ranking.features import text_and_photo_vector
 
-        words = text.strip() if text else None
-        if not words and photo is None and product is None:
+        if text is None and photo is None and product is None:
             raise QueryError("there is nothing to look for: give a text, a photo or the id of a listing.")
         if within is not None and near is None:
             raise QueryError("a distance needs a place to measure from: give a place, too.")
+        words = None if text is None else query_text(text)
         index = self.ranker.index
 
         def vector():
-            pixels = self.pixels(photo, index.metadata["image_size"])
+            pixels = None if photo is None else self.pixels(photo, index.metadata["image_size"])
             arguments = (self.networks, self.query_encoder, index, words, pixels)
             return self.in_worker(text_and_photo_vector, *arguments)
 
         filters = Filters(category, max_price, near, within)
-        return self.ranker.rank(product, vector if words or photo is not None else None, filters, top)
+        return self.ranker.rank(product, None if words is None and photo is None else vector, filters, top)
 
     def read_photo(self, image_id: str) -> bytes | None:
         """A listing's photo as a JPEG file without the metadata of the raw one; None if there is none to read."""
@@ -223,118 +189,85 @@ class Api:
             raise HTTPException(404, "no listing has this photo: take an id from an answer of /api/rank.")
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
-    def health(self) -> Health:
+    def health(self) -> dict[str, Any]:
         """What is loaded."""
         categories = sorted(set(self.ranker.index.listings["main_category"]))
-        price_fault = NO_PRICES if self.price_model is None else None
-        return Health("ok", len(self.ranker.index), categories, self.predictor.name, price_fault)
+        return {"status": "ok", "listings": len(self.ranker.index), "categories": categories}
 
 
-def create_app(api: Api, host: str = "127.0.0.1") -> ASGIApp:
-    """The page and the API as an ASGI application that answers to `host`, to `localhost` and to addresses."""
-    from models.predictor import Categories
-    from models.price import PriceEstimate
-
-    faults: dict[int | str, dict[str, Any]] = {status: {"model": Fault} for status in (403, 404, 413, 422)}
-    app = FastAPI(title="Marketplace", version="1.0", docs_url=None, redoc_url=None, responses=faults)
-    app.post("/api/category", response_model=Categories)(api.category)
-    app.post("/api/price", response_model=PriceEstimate, responses={503: {"model": Fault}})(api.price)
-    app.post("/api/rank", response_model=Ranking, response_model_exclude_none=True)(api.rank)
-    app.get("/photos/{image_id}", response_class=Response)(api.photo)
-    app.get("/health", response_model=Health)(api.health)
-    app.get("/", include_in_schema=False)(page)
-    app.mount("/web", StaticFiles(directory=ROOT / "web"))
-    for kind in (QueryError, RequestValidationError, StarletteHTTPException, Exception):
-        app.add_exception_handler(kind, answer_fault)
-    return Guard(app, host)
-
-
-def page() -> FileResponse:
-    return FileResponse(ROOT / "web" / "index.html")
-
-
-def fault(status: int, sentence: str) -> JSONResponse:
-    return JSONResponse({"error": sentence}, status)
-
-
-def answer_fault(request: Request, error: Exception) -> JSONResponse:
-    """The status and the sentence of a fault; of an unexpected one uvicorn prints the traceback in the terminal."""
-    if isinstance(error, QueryError):
-        return fault(404 if isinstance(error, NoListingError) else 422, str(error))
-    if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        return fault(422, f"{first['loc'][-1]} is wrong: {first['msg'][:1].lower()}{first['msg'][1:]}.")
-    if isinstance(error, StarletteHTTPException):
-        own = error.detail.endswith(".")
-        return fault(
-            error.status_code, error.detail if own else f"{error.detail.lower()}: /openapi.json lists what there is."
-        )
-    return fault(500, "the server has failed: the terminal in which it runs says why.")
-
-
-class Guard:
-    """Keeps other sites and large requests from an application, and adds HEADERS to each of its answers.
+def create_app(api: Api, host: str = "127.0.0.1") -> FastAPI:
+    """The page and the API, which answer to the name `host`, to `localhost` and to addresses.
 
     Another site could reach a server on this machine through its visitor's browser: by a name of its own that leads to
     127.0.0.1 (DNS rebinding), so a name must be `localhost`, this machine's or `host`; and by a form that posts to it,
     so a POST must come from our own page or from no page.
     """
+    from models.predictor import Categories
+    from models.price import PriceEstimate
 
-    def __init__(self, app: ASGIApp, host: str):
-        self.app = app
-        self.names = {"localhost", socket.gethostname().lower(), host.lower()}
+    faults: dict[int | str, dict[str, Any]] = {status: {"model": Fault} for status in (403, 404, 413, 422, 503)}
+    app = FastAPI(title="Marketplace", version="1.0", docs_url=None, redoc_url=None)
+    routes = APIRouter(responses=faults, max_body_size=MAX_BODY_BYTES)
+    routes.post("/api/category", response_model=Categories)(api.category)
+    routes.post("/api/price", response_model=PriceEstimate)(api.price)
+    routes.post("/api/rank", response_model=Ranking, response_model_exclude_none=True)(api.rank)
+    routes.get("/photos/{image_id}", response_class=Response)(api.photo)
+    routes.get("/health")(api.health)
+    routes.get("/", include_in_schema=False)(lambda: FileResponse(ROOT / "web" / "index.html"))
+    app.include_router(routes)
+    app.mount("/web", StaticFiles(directory=ROOT / "web"))
+    for kind in (QueryError, RequestValidationError, StarletteHTTPException, Exception):
+        app.add_exception_handler(kind, answer_fault)
+    names = {"localhost", socket.gethostname().lower(), host.lower()}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+    @app.middleware("http")
+    async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        own_host = request.headers.get("host", "")
+        own_page = request.headers.get("origin") in (None, f"http://{own_host}", f"https://{own_host}")
+        refusal = None
+        if not is_ours(own_host, names):
+            refusal = fault(400, "this server does not answer to that name: open it as localhost or by its address.")
+        elif request.method == "POST" and not own_page:
+            refusal = fault(403, "a page of another site sent this request: send it from this server's own page.")
+        elif int(request.headers.get("content-length", 0)) > MAX_BODY_BYTES:
+            refusal = fault(413, TOO_LARGE)
+        if refusal is not None:
+            with suppress(ClientDisconnect):
+                async for _ in request.stream():  # a client reads the answer only when it has sent everything
+                    pass
+        response = refusal or await answer(request)
+        response.headers.update(HEADERS)
+        response.headers.setdefault("Cache-Control", "no-cache")
+        return response
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
-                headers.setdefault("Cache-Control", "no-cache")
-            await send(message)
-
-        refusal = self.refusal(scope["method"], Headers(scope=scope))
-        await (refusal or self.app)(scope, limited(receive), send_with_headers)
-
-    def refusal(self, method: str, headers: Headers) -> JSONResponse | None:
-        host = headers.get("host", "")
-        if not self.is_ours(host):
-            return fault(400, "this server does not answer to that name: open it as localhost or by its address.")
-        own_page = headers.get("origin") in (None, f"http://{host}", f"https://{host}")
-        own_page &= headers.get("sec-fetch-site") in (None, "same-origin", "none")
-        if method == "POST" and not own_page:
-            return fault(403, "a page of another site sent this request: send it from this server's own page.")
-        return None
-
-    def is_ours(self, host: str) -> bool:
-        """Whether a Host header is one of our names or an address, which no other site can have."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-            return name in self.names or bool(ipaddress.ip_address(name))
-        except ValueError:
-            return False
+    return app
 
 
-def limited(receive: Receive) -> Receive:
-    """`receive` that raises HTTPException after MAX_BODY_BYTES.
+def is_ours(host: str, names: set[str]) -> bool:
+    """Whether a Host header is one of `names` or an address, which no other site can have."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name in names or bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
 
-    The rest is read all the same, and forgotten: a browser reads the answer only when it has sent everything.
-    """
-    received = 0
 
-    async def receive_limited() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > MAX_BODY_BYTES:
-            while message.get("more_body"):
-                message = await receive()
-            raise HTTPException(413, TOO_LARGE)
-        return message
+def fault(status: int, sentence: str) -> JSONResponse:
+    return JSONResponse({"error": sentence}, status, HEADERS)
 
-    return receive_limited
+
+def answer_fault(request: Request, error: Exception) -> JSONResponse:
+    """The status and the sentence of a fault; of an unexpected one uvicorn prints the traceback in the terminal."""
+    if isinstance(error, QueryError):
+        return fault(422, str(error))
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        return fault(422, f"{first['loc'][-1]} is wrong: {first['msg'][:1].lower()}{first['msg'][1:]}.")
+    if isinstance(error, StarletteHTTPException):
+        detail = TOO_LARGE if error.status_code == 413 else error.detail
+        own = detail.endswith(".")
+        return fault(error.status_code, detail if own else f"{detail.lower()}: /openapi.json lists what there is.")
+    return fault(500, "the server has failed: the terminal in which it runs says why.")
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -349,18 +282,11 @@ def open_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-def is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def server_settings(app: ASGIApp) -> uvicorn.Config:
-    """Settings of a server that prints faults only; an access log would hold the queries."""
-    settings: dict[str, Any] = {"log_level": "warning", "access_log": False, "proxy_headers": False}
-    settings |= {"server_header": False, "h11_max_incomplete_event_size": MAX_REQUEST_LINE}
-    return uvicorn.Config(app, http="h11", ws="none", **settings)
+def make_server(app: FastAPI) -> uvicorn.Server:
+    """A server that prints faults only; an access log would hold the queries."""
+    quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+    limits: dict[str, Any] = {"ws": "none", "proxy_headers": False, "h11_max_incomplete_event_size": MAX_REQUEST_LINE}
+    return uvicorn.Server(uvicorn.Config(app, http="h11", **quiet, **limits))
 
 
 def main() -> None:
@@ -368,12 +294,10 @@ def main() -> None:
     folder = DataFolder(arguments.data_dir)
     check_trained(folder)
     listening = open_socket(arguments.host, arguments.port)
-    if not is_loopback(arguments.host):
-        print(
-            f"warning: whoever can reach {arguments.host} sees the listings and uses the models: there is no password.",
-            file=sys.stderr,
-        )
+    address, port = listening.getsockname()[:2]
+    if not ipaddress.ip_address(address).is_loopback:
+        print(f"warning: whoever can reach {address} can use this server: there is no password.", file=sys.stderr)
     app = create_app(Api(folder), arguments.host)
     shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    print(f"serving {folder.path} at http://{shown}:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
-    uvicorn.Server(server_settings(app)).run(sockets=[listening])
+    print(f"serving {folder.path} at http://{shown}:{port} (Ctrl-C ends it)", flush=True)
+    make_server(app).run(sockets=[listening])

@@ -43,6 +43,10 @@ class UserError(Exception):
     """A fault that the user can correct; its message is one sentence: what is wrong, where, and what to do."""
 
 
+class QueryError(UserError):
+    """A query that cannot be answered; the sentence names no file, so that a server may answer with it."""
+
+
 class DataFolder:
     """Paths of the files in one data folder; `data/README.md` says what each of them is.
 

@@ -9,7 +9,7 @@ import math
 import re
 import unicodedata
 
-from marketplace.data_folder import UserError
+from marketplace.data_folder import QueryError
 
 MAX_CHARACTERS = 20_000  # of the text of a query
 NULL_TEXTS = frozenset({"", "n/a", "null", "none", "nan", "<na>"})
@@ -135,13 +135,13 @@ def clean_description(description: str) -> str:
 
 
 def query_text(text: str) -> str:
-    """What somebody writes about a product, cleaned as a description; raises UserError when it is empty or has more
+    """What somebody writes about a product, cleaned as a description; raises QueryError when it is empty or has more
     than `MAX_CHARACTERS` characters."""
     if len(text) > MAX_CHARACTERS:
-        raise UserError(f"the text has more than {MAX_CHARACTERS:,} characters: give a shorter one.")
+        raise QueryError(f"the text has more than {MAX_CHARACTERS:,} characters: give a shorter one.")
     words = clean_description(text)
     if not words:
-        raise UserError("the text is empty: give some words about the product.")
+        raise QueryError("the text is empty: give some words about the product.")
     return words
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import softmax
 
-from marketplace.data_folder import MODEL_FILES, DataFolder, UserError
+from marketplace.data_folder import MODEL_FILES, DataFolder, QueryError, UserError
 from models.batches import mean_embeddings
 from models.checkpoints import load_checkpoint, load_weights
 from models.combined_model import CombinedModel
@@ -51,6 +51,7 @@ class Predictor:
 
     name: str
     path: Path
+    device: torch.device
     labels: list[str]
     parts: dict[str, Callable[..., np.ndarray]]
     fusion: Fusion | None = None
@@ -62,6 +63,31 @@ class Predictor:
     @property
     def reads_text(self) -> bool:
         return self.parts.keys() != {"image"}
+
+    @property
+    def photo_size(self) -> int:
+        """Pixels of the side of a photo; raises QueryError when the model reads no photo."""
+        if self.image_size is None:
+            raise QueryError(f"the {self.name} model reads no photo: leave it out, or use another model.")
+        return self.image_size
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder | None:
+        """That of `encoder`; raises UserError as TextEncoder."""
+        return None if self.encoder is None else TextEncoder(self.encoder, self.device, self.encoder_weights)
+
+    def predict(self, text: str | None, pixels: np.ndarray | None, count: int) -> Categories:
+        """The `count` most probable categories of a product from a cleaned text, a photo (S, S, 3) uint8, or both.
+
+        Raises QueryError when there is a text and the model reads none, UserError as `probabilities`.
+        """
+        windows = None
+        if text is not None:
+            if not self.reads_text:
+                raise QueryError(f"the {self.name} model reads no text: leave it out, or use another model.")
+            if self.text_encoder is not None:
+                windows = self.text_encoder.encode(self.text_encoder.windows(text))
+        return Categories(self.name, self.top(self.probabilities(text, windows, pixels), count))
 
     @torch.inference_mode()
     def probabilities(self, text: str | None, windows: np.ndarray | None, pixels: np.ndarray | None) -> np.ndarray:
@@ -76,23 +102,10 @@ class Predictor:
             raise UserError(f"{self.path} gives probabilities that are not numbers: run train_models.py again.")
         return probabilities
 
-    def top(self, probabilities: np.ndarray, count: int) -> list[dict[str, Any]]:
+    def top(self, probabilities: np.ndarray, count: int) -> list[Prediction]:
         """The `count` most probable categories, best first."""
         best = np.argsort(-probabilities, kind="stable")[:count]
-        return [{"category": self.labels[place], "probability": float(probabilities[place])} for place in best]
-
-
-def predict_categories(
-    predictor: Predictor, encoder: TextEncoder | None, text: str | None, pixels: np.ndarray | None, count: int
-) -> Categories:
-    """The `count` most probable categories of a product from a cleaned text, a photo (S, S, 3) uint8, or both.
-
-    `encoder` is that of the predictor, or None where it has none or there is no text. Raises UserError as
-    `Predictor.probabilities`.
-    """
-    windows = None if text is None or encoder is None else encoder.encode(encoder.windows(text))
-    top = predictor.top(predictor.probabilities(text, windows, pixels), count)
-    return Categories(predictor.name, [Prediction(**line) for line in top])
+        return [Prediction(self.labels[place], float(probabilities[place])) for place in best]
 
 
 def load_predictor(
@@ -123,7 +136,7 @@ def load_predictor(
         return log_probabilities(content["mean_embedding"], embedding, len(labels))
 
     if name == "tfidf":
-        return Predictor(name, path, labels, {"tfidf": tfidf})
+        return Predictor(name, path, device, labels, {"tfidf": tfidf})
     fusion = Fusion(**content["fusion"]) if name in ("fused", "shallow_text") else None
     if name == "fused":
         combined = _network_predictor(paths["combined"], device)
@@ -136,7 +149,7 @@ def load_predictor(
         return replace(combined, name=name, path=path, parts=parts, fusion=fusion, temperature=1.0)
     parts = {"tfidf": tfidf, "mean_embedding": mean_embedding} if fusion else {"mean_embedding": mean_embedding}
     encoder = {"encoder": content["encoder"], "encoder_weights": content["encoder_weights"]}
-    return Predictor(name, path, labels, parts, fusion, **encoder)
+    return Predictor(name, path, device, labels, parts, fusion, **encoder)
 
 
 def _network_predictor(path: Path, device: torch.device) -> Predictor:
@@ -166,6 +179,7 @@ def _network_predictor(path: Path, device: torch.device) -> Predictor:
     return Predictor(
         name,
         path,
+        device,
         checkpoint["labels"],
         parts if combined else {name: parts[name]},
         combined.last_layer() if combined else None,

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from evaluation.metrics import log_r_squared
-from marketplace.data_folder import DataFolder, UserError
+from marketplace.data_folder import DataFolder, QueryError, UserError
 from marketplace.dataset import rows_of_split
 from marketplace.gazetteer import Gazetteer
 from marketplace.listing_text import clean_line, compared_text, query_text
@@ -69,7 +69,7 @@ class PriceModel:
         do not matter. Of one that train does not know, the main category is used. Without a location, the place does
         not move the price.
 
-        Raises UserError as `query_text`, and when the main category is unknown or the location is not found.
+        Raises QueryError as `query_text`, and when the main category is unknown or the location is not found.
         """
         words = query_text(text)
         path = None if category is None else self._category(category)
@@ -117,7 +117,7 @@ class PriceModel:
         for place in (parts, parts[:1] + parts[-1:], parts[:1]):
             if place in self.categories:
                 return self.categories[place]
-        raise UserError(
+        raise QueryError(
             f"no listing of train is in the category {category[:80]!r}: choose one of {'; '.join(self.labels)}, or a "
             "path below one."
         )
@@ -125,7 +125,7 @@ class PriceModel:
     def _place(self, location: str) -> list[float]:
         place = self.gazetteer.locate(clean_line(location))
         if place is None:
-            raise UserError(
+            raise QueryError(
                 f"no place is known as {location[:80]!r}: write it as in a listing, e.g. 'Reading, Berkshire', or "
                 "leave it out."
             )

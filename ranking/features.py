@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from marketplace.data_folder import DataFolder, UserError
+from marketplace.data_folder import DataFolder, QueryError, UserError
 from marketplace.dataset import Photos, load_main_categories, load_photos, load_products, mean_per_product
 from models import ImageModel, TextModel
 from models.batches import Texts, load_texts, product_embeddings
@@ -25,7 +25,6 @@ from models.device import pick_device
 from models.outputs import photo_outputs, text_outputs
 from models.text_encoder import ENCODER, TextEncoder
 from ranking.index import EXACT_LIMIT, ProductIndex, build_inverted_file, fingerprint
-from ranking.queries import QueryError
 from ranking.vectors import Features, VectorSpace, fit_space
 
 COLUMNS = ("id", "product_name", "category", "main_category", "price", "location", "latitude", "longitude")
@@ -157,13 +156,13 @@ def load_query_encoder(folder: DataFolder, networks: Networks, index: ProductInd
 def text_and_photo_vector(
     networks: Networks, encoder: TextEncoder | None, index: ProductIndex, text: str | None, pixels: np.ndarray | None
 ) -> np.ndarray:
-    """Unit vector (D,) of a text, of a photo (S, S, 3) uint8, or of a listing that has both.
+    """Unit vector (D,) of a cleaned text, of a photo (S, S, 3) uint8, or of a listing that has both.
 
     `encoder` may be None where `text` is. Raises QueryError when a photo is given but there is no image model.
     """
     texts = photos = None
     if text is not None and encoder is not None:
-        windows = encoder.encode(encoder.windows(text.strip()))
+        windows = encoder.encode(encoder.windows(text))
         texts = Texts(windows, np.zeros(len(windows), np.int64))
     if pixels is not None:
         if networks.image_encoder is None:

@@ -9,17 +9,11 @@ from functools import cached_property
 
 import numpy as np
 
-from marketplace.data_folder import DataFolder, UserError, read_json
+from marketplace.data_folder import DataFolder, QueryError, read_json
 from marketplace.gazetteer import Gazetteer, distance_km
 from ranking.index import ProductIndex, unit_rows
 
-
-class QueryError(UserError):
-    """A query that cannot be answered; the sentence names no file, so that it may be sent to another machine."""
-
-
-class NoListingError(QueryError):
-    """A query that fits no listing."""
+NOTHING = "no listing meets these filters: allow a higher price, a wider circle or another category."
 
 
 @dataclass(frozen=True)
@@ -57,6 +51,7 @@ class Ranking:
     product_name: str | None  # and its name
     searched: int  # number of listings that meet the filters
     near_duplicates: int  # number of listings that are not shown because they are near-duplicates of others
+    message: str | None  # why there are no results
 
 
 class Ranker:
@@ -87,8 +82,7 @@ class Ranker:
         `product` is the id of a listing, `make_vector` gives the unit vector (D,) of a text and a photo; of both the
         normalised sum counts. It is called when all else is right, for it takes the longest.
 
-        Raises QueryError when the place or the category is unknown, NoListingError when no listing has the id or none
-        meets the filters.
+        Raises QueryError when the listing, the place or the category is unknown.
         """
         row = None if product is None else self.row(product)
         distances = None if filters.near is None else self.distances_from(filters.near)
@@ -98,10 +92,6 @@ class Ranker:
             vectors.append(make_vector())
         query = unit_rows(np.sum(vectors, axis=0, keepdims=True))[0]
         found = self.index.search(query, top, allowed, exclude=row)
-        if not found.rows:
-            raise NoListingError(
-                "no listing meets these filters: allow a higher price, a wider circle or another category."
-            )
         listings = self.index.listings
         return Ranking(
             [
@@ -113,15 +103,16 @@ class Ranker:
             None if row is None else listings["product_name"][row],
             int(allowed.sum()),
             found.collapsed,
+            None if found.rows else NOTHING,
         )
 
     def row(self, listing_id: str) -> int:
-        """Row of a listing, or of the one that was kept when it was dropped as a duplicate; raises NoListingError."""
+        """Row of a listing, or of the one that was kept when it was dropped as a duplicate; raises QueryError."""
         row = self.row_of.get(listing_id)
         if row is None:
             row = self.row_of.get(self.kept_id.get(listing_id, ""))
         if row is None:
-            raise NoListingError(f"no listing has the id {listing_id!r}: take one from products_table_clean.json.")
+            raise QueryError(f"no listing has the id {listing_id!r}: take one from products_table_clean.json.")
         return row
 
     def distances_from(self, near: str) -> np.ndarray:

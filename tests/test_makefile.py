@@ -78,6 +78,7 @@ def test_a_notebook_runs_anew_when_a_package_that_it_imports_has_changed(project
     for package in ("marketplace", "models"):
         (project / package).mkdir()
         (project / package / "module.py").touch()
+    (project / "models" / "price.py").touch()
     make_data(project)
     make(project, "run")
     assert "running" not in make(project, "run")
@@ -85,6 +86,8 @@ def test_a_notebook_runs_anew_when_a_package_that_it_imports_has_changed(project
     again = make(project, "run")
     assert "running neural_networks.ipynb" in again and "running product_ranking.ipynb" in again
     assert "running tabular_linear_regression.ipynb" not in again
+    os.utime(project / "models" / "price.py", (3e9, 3e9))
+    assert "running tabular_linear_regression.ipynb" in make(project, "run")
 
 
 def test_image_weights_reach_the_notebooks_and_others_run_the_networks_anew(project):

@@ -12,7 +12,6 @@ const about = (number) => pounds(number, number < 10 ? 2 : 0); // of an estimate
 const sentence = (text) => text[0].toUpperCase() + text.slice(1);
 let photo = null;
 let product = "";
-let priceFault = null; // why the server gives no prices
 let running = new AbortController();
 
 // An element with a class and children; texts become text, never markup.
@@ -30,7 +29,7 @@ function drawing(name, attributes) {
 }
 
 function choosePhoto(file) {
-  byId("photo").value = byId("camera").value = "";
+  byId("photo").value = "";
   if (file && file.size > MAX_PHOTO_BYTES) {
     byId("fault").textContent = `${file.name} has more than 10 MB: choose a smaller photo.`;
     return false;
@@ -81,9 +80,9 @@ async function fill(name, wanted, fields, show, signal) {
   section.setAttribute("aria-busy", wanted);
   if (!wanted) return content.replaceChildren();
   try {
-    if (name === "price" && priceFault) throw new Error(sentence(priceFault));
-    const answer = await ask(`/api/${name}`, fields, signal);
+    const answer = await ask(`/api/${name}`, await fields(), signal);
     content.replaceChildren(...show(answer));
+    if (answer.message) fault.textContent = sentence(answer.message);
     return answer;
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -117,7 +116,7 @@ function showPrice(answer) {
   const factors = answer.factors.map(({ feature, factor }) => element("li", "", `× ${factor.toFixed(2)} ${feature}`));
   return [
     element("p", "price", about(answer.price)), line, ends, element("p", "", between),
-    element("p", "small", where.join(", ")), element("ul", "small", ...factors),
+    element("p", "small", where.join(", ")), element("p", "", "What moves it most:"), element("ul", "small", ...factors),
   ];
 }
 
@@ -159,13 +158,20 @@ async function run() {
   const anything = described || Boolean(product);
   byId("status").textContent = anything ? "Looking for the category, a price and listings …" : "";
   try {
-    const [, , ranking] = await Promise.all([
-      fill("category", described, { text, photo, top: 5 }, showCategories, signal),
-      fill("price", Boolean(text), { text, photo, category: others.category, location: others.near }, showPrice, signal),
-      fill("rank", anything, { text, photo, ...others, top: 12 }, showRanking, signal),
+    const categories = fill("category", described, () => ({ text, photo, top: 5 }), showCategories, signal);
+    const priced = async () => {
+      const category = others.category || (await categories)?.predictions[0].category;
+      return { text, category, location: others.near };
+    };
+    const [ranking] = await Promise.all([
+      fill("rank", anything, () => ({ text, photo, ...others, top: 12 }), showRanking, signal),
+      fill("price", Boolean(text), priced, showPrice, signal),
+      categories,
     ]);
     if (ranking && product) chooseProduct(product, ranking.product_name);
-    if (anything) byId("status").textContent = ranking ? `${ranking.results.length} of ${ranking.searched} listings.` : "No listings.";
+    const count = ranking?.results.length;
+    const said = count ? `The best ${count} of ${ranking.searched.toLocaleString("en-GB")} listings.` : "No listings.";
+    if (anything) byId("status").textContent = said;
   } catch (error) {
     if (error.name !== "AbortError") throw error; // a newer search has taken the place of this one
   }
@@ -198,9 +204,7 @@ async function start() {
   byId("text").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); search(); }
   });
-  for (const id of ["photo", "camera"]) {
-    byId(id).addEventListener("change", (event) => event.target.files[0] && choosePhoto(event.target.files[0]) && search());
-  }
+  byId("photo").addEventListener("change", ({ target: { files } }) => files[0] && choosePhoto(files[0]) && search());
   byId("remove-photo").addEventListener("click", () => { choosePhoto(null); byId("photo").focus(); });
   byId("remove-product").addEventListener("click", () => { chooseProduct("", ""); byId("text").focus(); });
   for (const kind of ["dragover", "dragleave", "drop"]) {
@@ -213,9 +217,8 @@ async function start() {
   }
   window.addEventListener("popstate", restore);
   try {
-    const health = await ask("/health", {});
-    byId("category").append(...health.categories.map((name) => element("option", "", name)));
-    priceFault = health.price_fault;
+    const { categories } = await ask("/health", {});
+    byId("category").append(...categories.map((name) => element("option", "", name)));
   } catch (error) {
     byId("fault").textContent = error.message;
   }

@@ -10,15 +10,15 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
-import uvicorn
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
-from served_folder import EVIL, EVIL_ID, PlainPrices, make_served_folder
+from served_folder import EVIL, EVIL_ID, make_served_folder
 
+import predict_price
 import serve
 from marketplace.data_folder import DataFolder
 
@@ -46,15 +46,13 @@ def folder(sample_folder, tmp_path_factory) -> DataFolder:
 
 @pytest.fixture(scope="module")
 def api(folder) -> serve.Api:
-    api = serve.Api(folder)
-    api.price_model = PlainPrices()
-    return api
+    return serve.Api(folder)
 
 
 @pytest.fixture(scope="module")
 def address(api) -> Iterator[str]:
     listening = serve.open_socket("127.0.0.1", 0)
-    server = uvicorn.Server(serve.server_settings(serve.create_app(api)))
+    server = serve.make_server(serve.create_app(api))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
@@ -141,18 +139,22 @@ def photo(folder) -> Path:
     return sorted(folder.images.glob("*.jpg"))[5].resolve()
 
 
-def test_a_text_gives_categories_a_price_and_listings(page):
+def test_a_text_gives_categories_a_price_and_listings(page, api):
     assert not page.one("#rank-answer").is_displayed()
     page.search("a small red bicycle")
     assert page.query() == {"text": ["a small red bicycle"]}
     bars = [float(bar.get_attribute("value")) for bar in page.all(".bars meter")]
     assert len(bars) == 5 and bars == sorted(bars, reverse=True) and bars[0] > 0
     assert page.texts(".bars li")[0].endswith("%")
-    assert page.text(".price") == "£120" and "80% of such listings: £80 to £190" in page.text("#price-answer")
-    assert page.texts(".estimate li") == ["× 1.60 oak", "× 0.70 <b>chair</b>"]
-    left, width = (page.one(".interval .range").get_attribute(name) for name in ("x", "width"))
-    assert (float(left), float(width)) == pytest.approx((25 * math.log10(80), 25 * math.log10(190 / 80)))
-    assert len(page.all(".cards li")) == 12 and "12 of" in page.text("#status")
+    estimate = api.price("a small red bicycle")
+    low, price, high = map(predict_price.pounds, (estimate.low, estimate.price, estimate.high))
+    assert page.text(".price") == price and f"80% of such listings: {low} to {high}" in page.text("#price-answer")
+    assert page.texts(".estimate li") == [f"× {factor.factor:.2f} {factor.feature}" for factor in estimate.factors]
+    left, width = (float(page.one(".interval .range").get_attribute(name)) for name in ("x", "width"))
+    assert left == pytest.approx(25 * math.log10(estimate.low))
+    assert width == pytest.approx(25 * math.log10(estimate.high / estimate.low))
+    assert estimate.category in page.texts(".bars li")[0] and f"in {estimate.category}" in page.text("#price-answer")
+    assert len(page.all(".cards li")) == 12 and page.text("#status").startswith("The best 12 of ")
     page.wait(lambda: page.shown_photos() > 0)
 
 
@@ -246,10 +248,11 @@ def test_whatever_is_shown_is_text(page):
 
 def test_an_error_is_a_sentence_in_its_place(page):
     page.open("?text=lamp&near=Atlantis%2C+Nowhere")
-    assert "No place is known as 'Atlantis, Nowhere'" in page.text("#rank-answer .fault")
+    for section in ("price", "rank"):
+        assert "No place is known as 'Atlantis, Nowhere'" in page.text(f"#{section}-answer .fault")
     assert page.text("#status") == "No listings." and not page.all(".cards li")
     assert len(page.all(".bars meter")) == 5  # the other answers stand
-    page.expected_messages = 1  # that of the answer 422
+    page.expected_messages = 2  # those of the answers 422
 
 
 def test_a_photo_that_is_none_or_too_large_is_a_sentence(page, tmp_path):
@@ -280,7 +283,14 @@ def test_without_a_price_model_the_page_says_so(page, api, monkeypatch):
     monkeypatch.setattr(api, "price_model", None)
     page.open("?text=lamp")
     assert page.text("#price-answer .fault").startswith("This data folder has no price model: run make run")
-    assert not page.all(".price")
+    assert not page.all(".price") and page.all(".cards li")
+    page.expected_messages = 1  # that of the answer 503
+
+
+def test_filters_that_no_listing_meets_are_said(page):
+    page.open("?text=lamp&max_price=0.01")
+    assert page.text("#rank-answer .fault").startswith("No listing meets these filters: allow a higher price")
+    assert page.text("#status") == "No listings." and not page.all(".cards li")
 
 
 @pytest.mark.parametrize("width", [360, 800])

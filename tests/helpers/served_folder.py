@@ -1,4 +1,4 @@
-"""A small trained data folder to serve, with a hostile listing, and a stand-in for the price model."""
+"""A small trained data folder to serve, with a price model and a hostile listing."""
 
 import shutil
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 from trained_folder import trained_by_two_processes
 
 from marketplace.data_folder import DataFolder, read_json, write_json
-from models.price import Factor, PriceEstimate, PriceModel
+from marketplace.dataset import load_products
+from models.price import save_price_model
+from shallow.price import fit_price_model
 
 EVIL = '<script>alert("1")</script><img src=x onerror=alert(2)> & lamp'
 EVIL_ID = "00000000-evil"
@@ -23,15 +25,6 @@ def make_served_folder(sample_folder: Path, target: Path) -> DataFolder:
     evil |= {"id": EVIL_ID, "product_name": EVIL, "product_description": EVIL, "price": 0.5}
     write_json(folder.products_table_clean, listings)
     write_json(folder.images_table, photos)
+    products = load_products(folder.path)
+    save_price_model(folder, fit_price_model(products), products, seed=7)
     return folder
-
-
-class PlainPrices(PriceModel):
-    """Always the same price, of the category and the place that are asked for."""
-
-    def __init__(self):
-        pass
-
-    def estimate(self, text: str, category: str | None, location: str | None) -> PriceEstimate:
-        factors = [Factor("oak", 1.6), Factor("<b>chair</b>", 0.7)]
-        return PriceEstimate(120.0, 80.0, 190.0, 0.8, category, location, factors)

@@ -22,7 +22,7 @@ from marketplace.command_line import run
 from marketplace.data_folder import MODEL_FILES, DataFolder
 from models import CombinedModel
 from models.checkpoints import save_checkpoint
-from models.predictor import Predictor, load_predictor
+from models.predictor import Prediction, Predictor, load_predictor
 from models.saving import load_model, save_model
 from models.text_encoder import ENCODER_SHA256, TextEncoder
 from models.text_model import EMBEDDING_SCALE
@@ -147,7 +147,7 @@ def test_the_fused_model_reads_the_words_beside_the_networks(folder):
 
 def test_best_first_and_no_more_than_there_are(predictor):
     found = predictor.top(np.array([0.2, 0.5, 0.3]), 2)
-    assert found == [{"category": "Hats", "probability": 0.5}, {"category": "Music & Maps", "probability": 0.3}]
+    assert found == [Prediction("Hats", 0.5), Prediction("Music & Maps", 0.3)]
     assert len(predictor.top(np.array([0.2, 0.5, 0.3]), 99)) == 3
 
 
@@ -253,18 +253,18 @@ def test_a_branch_by_its_checkpoint_and_any_text(text, command, capsys):
         (["--text", " \n"], "the text is empty"),
         (["--text", "hat", "--checkpoint", "photo.jpg"], "damaged or of another kind"),
         (["--text", "hat", "--checkpoint", "none.pt"], "is missing: run train_models.py first"),
-        (["--text", "hat", "--checkpoint", "checkpoints/image_model_best.pt"], "reads no text: leave out --text"),
+        (["--text", "hat", "--checkpoint", "checkpoints/image_model_best.pt"], "reads no text: leave it out"),
         (["--image", "photo.jpg", "--checkpoint", "checkpoints/text_model_best.pt"], "reads no photo"),
         (
             ["--text", "hat", "--model", "image"],
-            "the image model reads no text: leave out --text, or give another --model",
+            "the image model reads no text: leave it out, or use another model",
         ),
         (
             ["--text", "hat", "--image", "photo.jpg", "--model", "image"],
-            "the image model reads no text: leave out --text",
+            "the image model reads no text: leave it out",
         ),
-        (["--image", "photo.jpg", "--model", "text"], "the text model reads no photo: leave out --image"),
-        (["--image", "photo.jpg", "--model", "tfidf"], "the tfidf model reads no photo: leave out --image"),
+        (["--image", "photo.jpg", "--model", "text"], "the text model reads no photo: leave it out"),
+        (["--image", "photo.jpg", "--model", "tfidf"], "the tfidf model reads no photo: leave it out"),
         (["--image", "photo.jpg", "--text", "hat", "--model", "shallow_text"], "the shallow_text model reads no photo"),
         (["--text", "hat", "--data-dir", "nowhere"], "there is no data folder nowhere"),
     ],

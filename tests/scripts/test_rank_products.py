@@ -222,11 +222,13 @@ def test_fewer_than_asked_for_is_said(rank):
     ("arguments", "sentence"),
     [
         (["--product", "nothing"], "no listing has the id 'nothing'"),
-        (["--text", " \n "], "--text is empty"),
+        (["--text", " \n "], "the text is empty"),
+        (["--text", "x" * 20_001], "the text has more than 20,000 characters"),
         (["--text", "lamp", "--near", "Atlantis, Nowhere"], "no place is known as 'Atlantis, Nowhere'"),
         (["--text", "lamp", "--category", "Cars"], "no listing is in 'Cars'"),
         (["--product", "00000000-evil", "--max-price", "0.001"], "no listing meets these filters"),
         (["--product", "00000000-evil", "--max-price", "nan"], "no listing meets these filters"),
+        (["--product", "00000000-evil", "--max-price", "0.001", "--gallery", "none.html"], "no listing meets these"),
         (["--image", "missing.jpg"], "missing.jpg cannot be opened"),
     ],
 )
