@@ -108,8 +108,11 @@ def plot_reliability(
     ax.plot([0, 1], [0, 1], color="0.5", linestyle=":", label="perfect")
     if before is not None:
         of_before = calibration_bins(np.asarray(before), labels, bins)
-        ax.plot(of_before["confidence"], of_before["accuracy"], "o--", color="0.5", markersize=4, label="before")
-    ax.plot(table["confidence"], table["accuracy"], "o-", color=colour, markersize=4, label="model")
+        ax.plot(
+            of_before["confidence"], of_before["accuracy"], "o--", color="0.5", markersize=4, label="before calibration"
+        )
+    label = "model" if before is None else "after calibration"
+    ax.plot(table["confidence"], table["accuracy"], "o-", color=colour, markersize=4, label=label)
     ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence (highest probability)", ylabel="accuracy; share of listings")
     ax.set_title(f"{title}\nexpected calibration error {expected_calibration_error(probabilities, labels):.3f}".strip())
     ax.legend(fontsize=7, loc="upper left")
@@ -296,7 +299,7 @@ def plot_transfer(table: pd.DataFrame, size: str, score: str, ax: plt.Axes) -> N
     sizes = sorted(table[size].unique())
     ax.set_xticks(sizes, [f"{count:,}" for count in sizes])
     ax.minorticks_off()
-    ax.legend(fontsize=7, loc="lower right")
+    ax.legend(fontsize=7)
 
 
 def plot_learning_curve(table: pd.DataFrame) -> plt.Axes:
