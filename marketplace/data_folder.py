@@ -42,6 +42,10 @@ MODEL_FILES = {  # in checkpoints/, of each trained model of a product's categor
 class UserError(Exception):
     """A fault that the user can correct; its message is one sentence: what is wrong, where, and what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows, by a convention of IPython: the sentence without the traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class QueryError(UserError):
     """A query that cannot be answered; the sentence names no file, so that a server may answer with it."""

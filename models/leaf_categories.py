@@ -48,9 +48,10 @@ class LeafCategories(Learner):
         totals = torch.where(self.belongs, leaf[:, None], -1e4).logsumexp(2)  # (N, C)
         return main[:, self.main_of_leaf] + leaf - totals[:, self.main_of_leaf]
 
-    def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Whether the predicted leaf has the main category of the leaf that is the label; (N,) bool."""
-        return self.main_of_leaf[logits.argmax(1)] == self.main_of_leaf[labels]
+    def as_validated(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs of training, (B, L), as log P(main), (B, C), and the main categories of the leaves in `labels`."""
+        main = torch.where(self.belongs, logits[:, None], -1e4).logsumexp(2)
+        return main, self.main_of_leaf[labels]
 
 
 def leaf_labels(categories: Sequence[str], main_codes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

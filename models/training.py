@@ -47,6 +47,7 @@ class TrainingOptions:
     data_dir: str | Path | None = None  # where checkpoints are written; None writes none
     resume: bool = False  # go on from the checkpoints
     checkpoint_seconds: float = 60  # between two checkpoints, which are written at the end of an epoch
+    print_every: int = 1  # epochs from one printed line to the next; the first and the last are always printed
 
 
 class Learner(nn.Module):
@@ -59,9 +60,9 @@ class Learner(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         return self.model(inputs)
 
-    def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Whether the predicted class is that of the label; (B,) bool."""
-        return logits.argmax(1) == labels
+    def as_validated(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (B, L) and labels (B,) of training in the classes of validation: (B, C) and (B,)."""
+        return logits, labels
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
@@ -90,15 +91,16 @@ def train_one_epoch(
     after_step: Callable[[], None] = lambda: None,
     scale: float = 1.0,
 ) -> dict[str, float]:
-    """Train on every batch once; returns the mean `loss` and the training `accuracy`.
+    """Train on every batch once; returns the mean `loss` and the `accuracy`, both as `evaluate` measures them: in the
+    classes of validation and without label smoothing. But the weights change meanwhile, and photos are augmented.
 
     `after_step` is called after each step of the optimizer. Photos are resized by the factor `scale`.
 
     Raises UserError when memory runs out, and at the end of the epoch when a loss was not finite.
     """
     learner.train()
-    correct = learner.module.correct if isinstance(learner, DistributedDataParallel) else learner.correct
-    losses, hits, examples = [], [], 0
+    as_validated = (learner.module if isinstance(learner, DistributedDataParallel) else learner).as_validated
+    losses, optimised, hits, examples = [], [], [], 0
     for inputs, labels in batches:
         inputs, labels = inputs.to(device), labels.to(device)
         if scale != 1:
@@ -111,16 +113,19 @@ def train_one_epoch(
             loss.backward()
             optimizer.step()
         after_step()
-        losses.append(loss.detach() * len(labels))
-        hits.append(correct(logits.detach(), labels).sum())
+        optimised.append(loss.detach())
+        logits, labels = as_validated(logits.detach(), labels)
+        losses.append(F.cross_entropy(logits, labels, reduction="sum"))
+        hits.append((logits.argmax(1) == labels).sum())
         examples += len(labels)
-    sums = torch.stack(losses).tolist()  # once per epoch: reading each loss would synchronise a GPU at every step
-    for step, value in enumerate(sums, start=1):
+    values = torch.stack(optimised).tolist()  # once per epoch: reading each loss would synchronise a GPU at every step
+    for step, value in enumerate(values, start=1):
         if not math.isfinite(value):
             raise UserError(
                 f"the loss is not a number at step {step} of the epoch: lower the learning rate or look at the data."
             )
-    return {"loss": sum(sums) / examples, "accuracy": torch.stack(hits).sum().item() / examples}
+    loss, accuracy = (torch.stack(of_steps).sum().item() / examples for of_steps in (losses, hits))
+    return {"loss": loss, "accuracy": accuracy}
 
 
 @torch.inference_mode()
@@ -211,20 +216,17 @@ class Trainer:
             print(self._resume(*paths, content))
         while not self._finished():
             self._run_epoch()
-            print(epoch_line(self.history[-1], len(self.history), self.recipe.epochs), flush=True)
+            number = len(self.history)
+            if number == 1 or number % self.options.print_every == 0 or self._finished():
+                print(epoch_line(self.history[-1], number, self.recipe.epochs), flush=True)
             if paths and process_rank() == 0:
                 self._save(*paths, content)
         self.learner.model.load_state_dict(self.best_weights)
         return self.history
 
-    def _best_epoch(self) -> int:
-        """Position of the best epoch in the history, the first of equal ones."""
-        scores = [(epoch["validation_accuracy"], -epoch["validation_loss"]) for epoch in self.history]
-        return scores.index(max(scores))
-
     def _finished(self) -> bool:
         epochs, patience = len(self.history), self.recipe.patience
-        return epochs >= self.recipe.epochs or (epochs > patience > 0 and epochs - self._best_epoch() > patience)
+        return epochs >= self.recipe.epochs or (epochs > patience > 0 and epochs - best_epoch(self.history) > patience)
 
     def _run_epoch(self) -> None:
         """Train for one epoch, validate, append to the history, and keep the weights if they are the best."""
@@ -250,7 +252,7 @@ class Trainer:
                 "seconds": time.perf_counter() - start,
             }
         )
-        if self._best_epoch() == len(self.history) - 1:
+        if best_epoch(self.history) == len(self.history) - 1:
             self.best_weights = {name: tensor.clone() for name, tensor in self._evaluated().state_dict().items()}
 
     def _after_step(self) -> None:
@@ -268,7 +270,7 @@ class Trainer:
 
     def _save(self, last: Path, best: Path, content: dict[str, Any]) -> None:
         """Write the checkpoints if they are due; after the last epoch `best` with the history, and remove `last`."""
-        epoch = self.history[self._best_epoch()]
+        epoch = self.history[best_epoch(self.history)]
         content["validation"] = {"loss": epoch["validation_loss"], "accuracy": epoch["validation_accuracy"]}
         model, weights = self.learner.model, self.best_weights
         if self._finished():
@@ -322,6 +324,13 @@ class Trainer:
         load_weights(self.learner.model, checkpoint, best)
         self.history, self.best_weights = checkpoint["history"], checkpoint["weights"]
         return f"finished: {best.name} is the result of a training with these settings."
+
+
+def best_epoch(history: Sequence[dict[str, float]]) -> int:
+    """Position of the epoch whose weights are kept: that of the highest validation accuracy, then of the lowest
+    validation loss, the first of equal ones."""
+    scores = [(epoch["validation_accuracy"], -epoch["validation_loss"]) for epoch in history]
+    return scores.index(max(scores))
 
 
 def _in_parallel(learner: Learner, device: torch.device) -> Learner | DistributedDataParallel:

@@ -52,10 +52,13 @@ def test_in_evaluation_it_is_the_model_itself():
     assert torch.equal(learner(inputs), model(inputs))
 
 
-def test_a_prediction_is_correct_if_its_leaf_has_the_main_category_of_the_label():
-    learner = LeafCategories(nn.Linear(5, 2), [0, 1, 1])
-    logits = torch.eye(3)[[1, 1, 0]]
-    assert learner.correct(logits, torch.tensor([2, 0, 0])).tolist() == [True, False, True]
+def test_outputs_of_training_are_measured_as_the_main_categories_of_the_model():
+    model = nn.Sequential(nn.Linear(5, 2))
+    learner = LeafCategories(model, [0, 1, 1]).train()
+    inputs = torch.randn(4, 5)
+    logits, labels = learner.as_validated(learner(inputs), torch.tensor([2, 0, 0, 1]))
+    assert torch.allclose(logits, model(inputs).log_softmax(1), atol=1e-6)
+    assert labels.tolist() == [1, 0, 0, 1]
 
 
 def test_the_best_checkpoint_holds_the_plain_network(tmp_path):

@@ -102,6 +102,23 @@ def test_two_runs_with_one_seed_are_equal():
     assert same(first, second)
 
 
+def test_train_loss_is_measured_without_label_smoothing():
+    """So that it can be compared with that of validation."""
+    learner, still = Learner(small_model().eval()), torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.0)
+    learner.model[1].p = 0.0
+    measured = train_one_epoch(learner, batches(), still, CPU, label_smoothing=0.3)
+    expected = evaluate(learner.model, batches(), CPU)
+    assert measured["loss"] == pytest.approx(expected["loss"])
+    assert measured["accuracy"] == pytest.approx(expected["accuracy"])
+
+
+@pytest.mark.parametrize(("every", "printed"), [(1, [1, 2, 3, 4, 5, 6, 7]), (3, [1, 3, 6, 7]), (20, [1, 7])])
+def test_the_first_and_the_last_epoch_and_every_few_are_printed(capsys, every, printed):
+    fitted(small_model(), replace(RECIPE, epochs=7), options=replace(OPTIONS, print_every=every))
+    lines = capsys.readouterr().out.splitlines()
+    assert [int(line.split()[1].split("/")[0]) for line in lines] == printed
+
+
 def test_the_weights_of_the_best_epoch_remain():
     model, recipe = small_model(), replace(RECIPE, epochs=6, learning_rate=1.0)
     history = fitted(model, recipe)

@@ -3,6 +3,7 @@
 `tests/scripts/test_train_models.py` trains the same networks from random initialisation.
 """
 
+import ast
 import json
 import os
 import re
@@ -60,6 +61,12 @@ def printed(notebook: nbformat.NotebookNode) -> str:
     return "".join(texts)
 
 
+def shown(notebook: nbformat.NotebookNode, kind: str) -> list[str]:
+    """The contents of all outputs of a MIME type."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output["data"][kind] for output in outputs if kind in output.get("data", {})]
+
+
 def test_every_cell_ran_in_order_without_a_word_on_stderr(executed):
     cells = [cell for cell in executed[1].cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
@@ -73,6 +80,64 @@ def test_it_prints_the_architecture_and_what_is_frozen(executed):
     text = printed(executed[1])
     assert table in text
     assert "device: " in text and "ImageModel: imagenet weights, 670,400 parameters are frozen." in text
+
+
+def test_the_networks_and_the_training_loop_stand_in_the_notebook(executed):
+    code = [text for text in shown(executed[1], "text/markdown") if text.startswith("```python")]
+    assert len(code) == 2
+    assert code[0].count("= nn.Sequential(\n") + code[0].count("= nn.Sequential(nn.Linear(") == 3
+    assert "optimizer.step()" in code[1]
+    shapes = next(text for text in shown(executed[1], "text/markdown") if "| part | layer | output |" in text)
+    assert "| text_model | MaxPool1d | 256 × 384 |" in shapes
+    assert "| image_model | 3 × Bottleneck | 2,048 × 7 × 7 |" in shapes and "| fusion | Linear | 13 | 351 |" in shapes
+
+
+def test_one_listing_is_followed_from_its_row_to_its_neighbours(executed):
+    folder, notebook = executed
+    text = printed(notebook)
+    products = pd.read_json(folder / "products_table_clean.json", dtype=False)
+    name = re.search(r"^product_name: (.+)$", text, re.MULTILINE)
+    assert name and name[1] in set(products.loc[products["split"] == "test", "product_name"])
+    assert re.search(r"tokens: \[CLS\] .+\[SEP\]", text, re.DOTALL) and " × 50 × 768 numbers" in text
+    assert len(shown(notebook, "image/jpeg")) == 4  # augmentations, neighbours, errors, occlusion
+    assert len(shown(notebook, "image/png")) >= 10
+
+
+def test_what_we_learned_has_the_figures_of_the_run(executed):
+    folder, notebook = executed
+    results = json.loads((folder / "results" / "neural_networks.json").read_text())
+    learned = next(text for text in shown(notebook, "text/markdown") if "- **Are two inputs better" in text)
+    for row in results["rows"]:
+        if row["model"] in ("TextModel", "CombinedModel", "ImageModel (imagenet weights)", "majority"):
+            assert f"{row['test']:.1%} (" in learned
+    assert f"{results['split_sizes']['test']} test listings" in learned
+
+
+def test_shuffled_labels_leave_nothing_to_learn_and_nothing_behind(executed, tmp_path):
+    """Down to the baselines, which see the same table and options as the networks."""
+    folder, _ = executed
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    places = {cell.id: place for place, cell in enumerate(notebook.cells)}
+    notebook.cells = notebook.cells[: places["cell-16"] + 1]
+    code = "print('SCORES', {row['model']: row['test'] for row in result_rows}, options.data_dir)"
+    notebook.cells.append(nbformat.v4.new_code_cell(code))
+    nbformat.write(notebook, tmp_path / "start.ipynb")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    result = run_script(
+        *("-m", "papermill", tmp_path / "start.ipynb", tmp_path / "run.ipynb", "--cwd", ROOT, "--no-progress-bar"),
+        *("--log-level", "ERROR", "-p", "data_dir", folder, "-p", "shuffle_labels", "True", "-p", "seed", 3),
+        *("-p", "image_weights", "none"),
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    line = re.search(r"SCORES ({.+}) None", printed(nbformat.read(tmp_path / "run.ipynb", as_version=4)))
+    assert line
+    scores, results = ast.literal_eval(line[1]), json.loads((folder / "results" / "neural_networks.json").read_text())
+    learnt = {row["model"]: row["test"] for row in results["rows"]}
+    for model in ("TF-IDF + logistic regression", "mean embedding + logistic regression"):
+        assert scores[model] < 0.25 < 0.5 < learnt[model]
+    assert "photo model" not in scores
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_photos_of_the_size_for_pretrained_weights_are_cleaned(executed):
