@@ -6,6 +6,7 @@ Photos are decoded once into uint8, so that an epoch only indexes arrays.
 
 import hashlib
 import io
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from marketplace.photo_cleaning import MAX_BYTES, MAX_PIXELS, PhotoError, clean_
 from marketplace.tables import CLEAN_COLUMNS, read_table
 
 SPLITS = ("train", "validation", "test")
+LABELS = ("category", "main_category", "main_category_code")  # what a classifier may be asked for
 
 
 class Examples(Protocol):
@@ -137,6 +139,17 @@ def load_photos(data_dir: str | Path, products: pd.DataFrame, image_size: int = 
             "unreadable or of another size": len(decoded) - len(photos),
         },
     )
+
+
+def with_shuffled_labels(products: pd.DataFrame, seed: int, columns: Sequence[str] = LABELS) -> pd.DataFrame:
+    """The products with the labels of the train split in another order: a model can learn nothing from them.
+
+    The labels of one listing, in `columns`, stay together; validation and test stay as they are.
+    """
+    rows = np.arange(len(products))
+    train = rows_of_split(products, "train")
+    rows[train] = np.random.default_rng(seed).permutation(train)
+    return products.assign(**{column: products[column].take(rows).array for column in columns})
 
 
 def rows_of_split(products: pd.DataFrame, split: str) -> np.ndarray:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from marketplace.data_folder import DataFolder, UserError
 from marketplace.dataset import (
+    LABELS,
     SPLITS,
     examples_of_split,
     listings_seen_in_training,
@@ -17,6 +18,7 @@ from marketplace.dataset import (
     load_products,
     mean_per_product,
     rows_of_split,
+    with_shuffled_labels,
 )
 from marketplace.listing_text import normalised_text, split_of
 from marketplace.tables import read_table
@@ -172,3 +174,19 @@ def test_rows_of_a_split(folder):
     products = load_products(folder.path)
     assert rows_of_split(products, "train").tolist() == [0, 1]
     assert rows_of_split(pd.DataFrame({"split": ["test"]}), "validation").tolist() == []
+
+
+def test_only_the_labels_of_train_are_shuffled_those_of_a_listing_together(sample_folder):
+    products = load_products(sample_folder)
+    shuffled = with_shuffled_labels(products, seed=1)
+    train, kept = rows_of_split(products, "train"), [name for name in products if name not in LABELS]
+    others = np.setdiff1d(np.arange(len(products)), train)
+    pd.testing.assert_frame_equal(shuffled.iloc[others], products.iloc[others])
+    pd.testing.assert_frame_equal(shuffled[kept], products[kept])
+    same = (shuffled["category"] == products["category"]).to_numpy()[train]
+    assert same.mean() < 0.2
+    before, after = (sorted(map(tuple, table.iloc[train][list(LABELS)].to_numpy())) for table in (products, shuffled))
+    assert after == before
+    assert with_shuffled_labels(products, seed=1).equals(shuffled)
+    prices = with_shuffled_labels(products, seed=1, columns=["price"])
+    assert prices["category"].equals(products["category"]) and not prices["price"].equals(products["price"])
