@@ -42,6 +42,10 @@ MODEL_FILES = {  # in checkpoints/, of each trained model of a product's categor
 class UserError(Exception):
     """A fault that the user can correct; its message is one sentence: what is wrong, where, and what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows, by a convention of IPython: the sentence without the traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class DataFolder:
     """Paths of the files in one data folder; `data/README.md` says what each of them is.

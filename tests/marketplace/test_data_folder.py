@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from marketplace_database import fill, image, product
 from repository import ROOT, run_script
+from traitlets.config import Config
 
 from marketplace.data_folder import DataFolder, UserError, read_json, write_json, write_whole
 from marketplace.tables import read_table, write_table
@@ -123,6 +125,15 @@ def test_a_missing_or_broken_table_is_named(tmp_path, content):
         path.write_text(content)
     with pytest.raises(UserError, match=r"products_table\.json.*run download_products_table\.py"):
         read_table(path, "download_products_table.py", ("id",))
+
+
+def test_a_notebook_shows_the_sentence_without_a_traceback(capsys, tmp_path):
+    """The convention of IPython, tried as a cell."""
+    shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
+    shell.run_cell(f"from marketplace.dataset import load_products\nload_products({str(tmp_path)!r})")
+    printed = capsys.readouterr().out
+    assert "UserError: " in printed and "run clean_tabular_data.py" in printed
+    assert "Traceback" not in printed and "load_products(" not in printed
 
 
 def test_a_missing_column_is_named(tmp_path):
