@@ -9,7 +9,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Image
-from scipy.cluster.hierarchy import leaves_list, linkage
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from evaluation.metrics import calibration_bins, expected_calibration_error
@@ -64,34 +63,24 @@ def plot_scores(
     ax.set_ylim(len(names) - 0.5, -0.5)
 
 
-def confusion_order(shares: np.ndarray) -> np.ndarray:
-    """An order of the classes that puts classes which are confused with each other side by side.
-
-    `shares` (C, C): row-normalised confusion matrix. Average linkage over 1 - mutual confusion.
-    """
-    if len(shares) < 3:
-        return np.arange(len(shares))
-    mutual = (shares + shares.T) / 2
-    distance = (mutual.max() - mutual)[np.triu_indices(len(shares), 1)]
-    return leaves_list(linkage(distance, method="average", optimal_ordering=True))
-
-
 def plot_confusion_matrix(
     labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], ax: plt.Axes | None = None, title: str = ""
 ) -> plt.Axes:
-    """Draw the confusion matrix in percent of each true class, similar classes side by side."""
+    """Draw the confusion matrix in percent of each true class, the classes in the order of `names` in every picture."""
     shares = confusion_matrix(labels, predictions, labels=range(len(names)), normalize="true")
-    order = confusion_order(shares)
-    short = np.array(short_names(names))[order]
+    short, counts = short_names(names), np.bincount(labels, minlength=len(names))
     if ax is None:
         ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")[1]
-    display = ConfusionMatrixDisplay(100 * shares[np.ix_(order, order)], display_labels=short)
+    display = ConfusionMatrixDisplay(100 * shares, display_labels=short)
     display.plot(ax=ax, cmap="Blues", colorbar=False, values_format=".0f", im_kw={"vmin": 0, "vmax": 100})
     for text in display.text_.flat:
         text.set(fontsize=7, visible=text.get_text() != "0")
     ax.tick_params(labelsize=8)
     plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
-    ax.set(xlabel="predicted category", ylabel="true category", title=title or "Of each true category, % predicted as")
+    ax.set_yticks(range(len(names)), [f"{name} ({count})" for name, count in zip(short, counts, strict=True)])
+    ax.set(
+        xlabel="predicted category", ylabel="true category (n)", title=title or "Of each true category, % predicted as"
+    )
     return ax
 
 
@@ -114,17 +103,19 @@ def plot_reliability(
     return ax
 
 
-def plot_by_train_listings(table: pd.DataFrame, models: Sequence[str]) -> plt.Axes:
+def plot_by_train_listings(
+    table: pd.DataFrame, models: Sequence[str], colours: Sequence[str | None] | None = None
+) -> plt.Axes:
     """Draw the accuracies of some `models` in a table of `evaluation.results.by_train_listings`."""
     ax = plt.subplots(figsize=(8, 3.2), layout="constrained")[1]
-    for place, model in enumerate(models):
+    for place, (model, colour) in enumerate(zip(models, colours or [None] * len(models), strict=True)):
         rows = table[table["model"] == model]
         shifted = np.arange(len(rows)) + 0.06 * (place - (len(models) - 1) / 2)
-        ax.errorbar(shifted, rows["test"], 1.96 * rows["error"], fmt="o", capsize=2, label=model)
+        ax.errorbar(shifted, rows["test"], 1.96 * rows["error"], fmt="o", capsize=2, label=model, color=colour)
     ranges = [f"{name}\n(n = {count})" for name, count in zip(rows["train_listings"], rows["listings"], strict=True)]
     ax.set_xticks(range(len(rows)), ranges)
-    ax.set(xlabel="train listings of the leaf category", ylabel="accuracy on test (line: 95% interval)", ylim=(0, 1.02))
-    ax.set_title("Accuracy by the number of train listings of the same leaf category")
+    ax.set(xlabel="train listings of the leaf category (n: test listings)", ylabel="test accuracy (95% interval)")
+    ax.set(ylim=(0, 1.02), title="Accuracy by the number of train listings of the same leaf category")
     ax.legend(fontsize=7, bbox_to_anchor=(1, 1), loc="upper left")
     return ax
 
