@@ -108,6 +108,18 @@ def price_metrics(
     }
 
 
+def confident_mistakes(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` rows that are predicted wrongly, one of each group (the photos of a listing, say), int64.
+
+    The row whose predicted class leads the true one by most comes first. `scores` (N, C); `labels`, `groups` (N,).
+    """
+    lead = scores.max(axis=1) - scores[np.arange(len(labels)), labels]
+    wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
+    wrong = wrong[np.argsort(-lead[wrong], kind="stable")]
+    first_of_group = np.unique(np.asarray(groups)[wrong], return_index=True)[1]
+    return wrong[np.sort(first_of_group)][:count]
+
+
 def calibration_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> pd.DataFrame:
     """Mean confidence, accuracy and count (which scikit-learn's `calibration_curve` does not give) in equally wide bins
     of the highest probability; empty bins left out."""

@@ -77,8 +77,8 @@ def plot_confusion_matrix(
         ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")[1]
     display = ConfusionMatrixDisplay(100 * shares, display_labels=short)
     display.plot(ax=ax, cmap="Blues", colorbar=False, values_format=".0f", im_kw={"vmin": 0, "vmax": 100})
-    for text in display.text_.flat:
-        text.set(fontsize=7, visible=text.get_text() != "0")
+    for text, share in zip(display.text_.flat, shares.flat, strict=True):
+        text.set(fontsize=7, visible=text.get_text() != "0", color="white" if share > 0.5 else "#08306b")
     ax.tick_params(labelsize=8)
     plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(names)), [f"{name} ({count})" for name, count in zip(short, counts, strict=True)])

@@ -79,6 +79,14 @@ def test_paired_bootstrap_tells_a_real_difference_from_none():
     assert low < 0 < high
 
 
+def test_confident_mistakes_are_one_a_group_the_largest_lead_first():
+    scores = np.array([[5, 0], [3, 0], [9, 0], [0, 1], [0, 4], [8, 0]], float)
+    labels, groups = np.array([1, 1, 0, 0, 0, 1]), np.array([7, 7, 7, 8, 9, 9])
+    assert metrics.confident_mistakes(scores, labels, groups, 9).tolist() == [5, 0, 3]
+    assert metrics.confident_mistakes(scores, labels, groups, 2).tolist() == [5, 0]
+    assert metrics.confident_mistakes(scores[2:3], labels[2:3], groups[2:3], 2).tolist() == []
+
+
 def test_calibration_error_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6]])
     labels = np.array([0, 1, 1, 1])  # at 0.9 half are right, at 0.6 all

@@ -20,17 +20,19 @@ from shallow.price import KNOWN, LEAF
 PRICE, PHOTO = "tabular_linear_regression", "image_classification"
 
 
-def execute(name: str, sample_folder: Path, workplace: Path) -> tuple[nbformat.NotebookNode, dict]:
-    """Run a notebook on the sample, its results going into `workplace`; the executed notebook and the results."""
+def execute(
+    name: str, sample_folder: Path, workplace: Path, **parameters: object
+) -> tuple[nbformat.NotebookNode, dict | None]:
+    """Run a notebook on the sample, its results going into `workplace`; the executed notebook and the results, if it
+    has written any."""
     workplace.mkdir()
     for path in sample_folder.iterdir():
         (workplace / path.name).symlink_to(path)
     executed = workplace / "executed.ipynb"
-    papermill.execute_notebook(
-        ROOT / f"{name}.ipynb", executed, {"data_dir": str(workplace)}, cwd=ROOT, progress_bar=False
-    )
-    results = read_json(workplace / "results" / f"{name}.json", name)
-    return nbformat.read(executed, as_version=4), results
+    parameters = {"data_dir": str(workplace), **parameters}
+    papermill.execute_notebook(ROOT / f"{name}.ipynb", executed, parameters, cwd=ROOT, progress_bar=False)
+    path = workplace / "results" / f"{name}.json"
+    return nbformat.read(executed, as_version=4), read_json(path, name) if path.exists() else None
 
 
 @pytest.fixture(scope="module")
@@ -192,15 +194,38 @@ def test_train_accuracy_grows_with_weaker_regularisation(executed):
     assert curve["train"][-1] - curve["validation"][-1] > 0.3
 
 
+def at_chance(accuracy: float, results: dict) -> bool:
+    chance = results["parameters"]["chance"]
+    return accuracy < chance + 4 * np.sqrt(chance / results["split_sizes"]["test photos"])
+
+
 def test_shuffled_labels_give_chance(executed):
     _, results = executed[PHOTO]
-    photos = results["split_sizes"]["validation photos"]
-    chance = results["parameters"]["chance"]
-    assert results["checks"]["accuracy_on_shuffled_labels"] < chance + 4 * np.sqrt(chance / photos)
+    assert at_chance(results["checks"]["accuracy_on_shuffled_labels"], results)
+
+
+def test_the_reader_can_shuffle_the_labels_of_train_and_loses_no_results(executed, sample_folder, tmp_path):
+    notebook, results = execute(PHOTO, sample_folder, tmp_path / "work", shuffle_labels=True)
+    assert results is None and not (tmp_path / "work" / "results").exists()
+    lines = notebook.cells[-1].outputs[-1]["data"]["text/markdown"].splitlines()
+    of_photos = [line.split(" | ") for line in lines if line.startswith("| category per photo |")]
+    assert len(of_photos) == 8 and all(at_chance(float(cells[3].split()[0]), executed[PHOTO][1]) for cells in of_photos)
+    assert "labels of train are shuffled" in json.dumps(notebook)
+
+
+def test_a_missing_step_is_named(sample_folder, tmp_path):
+    folder = of_few_listings(sample_folder, tmp_path / "few", train=15, validation=2, test=3)
+    (folder / "clean_images_64").unlink()
+    with pytest.raises(papermill.PapermillExecutionError, match=r"UserError: .* run clean_images.py --size 64"):
+        execute(PHOTO, folder, tmp_path / "work")
 
 
 def test_a_leaky_split_flatters_the_photos_that_have_a_sibling_in_train(executed):
     _, results = executed[PHOTO]
-    leaks = results["leak"].values()
-    known, new = (np.mean([leak[of] for leak in leaks]) for of in ("… with a sibling in train", "… without one"))
+    leaks = results["leak"]
+    known, new = (
+        np.mean([leak[of] for leak in leaks.values()]) for of in ("… with a sibling in train", "… without one")
+    )
     assert known > new
+    nonsense = leaks["union, nearest neighbour, shuffled categories"]  # the listing is recognised, not the category
+    assert nonsense["… with a sibling in train"] > nonsense["split by product"] + 0.1
