@@ -120,8 +120,8 @@ $(DATA_DIR)/notebooks/%.ipynb: %.ipynb $(CLEAN_TABLE) $(CLEAN_IMAGES) $(DATA_DIR
 # what a notebook imports, and whose checkpoints or results it reads
 $(COPIES): $(wildcard marketplace/*.py evaluation/*.py shallow/*.py)
 $(DATA_DIR)/notebooks/tabular_linear_regression.ipynb: $(wildcard models/price.py models/saving.py)
-$(DATA_DIR)/notebooks/neural_networks.ipynb: $(wildcard models/*.py) $(DATA_DIR)/notebooks/image_classification.ipynb \
-	$(DATA_DIR)/notebooks/image_weights
+$(DATA_DIR)/notebooks/neural_networks.ipynb: $(wildcard models/*.py ranking/index.py ranking/vectors.py) \
+	$(DATA_DIR)/notebooks/image_classification.ipynb $(DATA_DIR)/notebooks/image_weights
 $(DATA_DIR)/notebooks/product_ranking.ipynb: $(wildcard ranking/*.py) $(DATA_DIR)/notebooks/neural_networks.ipynb
 
 # other PARAMETERS or IMAGE_WEIGHTS than those of the copies make the copies stale

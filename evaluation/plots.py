@@ -5,6 +5,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -367,7 +368,7 @@ def plot_learning_curve(table: pd.DataFrame) -> plt.Axes:
     styles = iter(("-", "--", ":", "-."))
     for model, of_model in table.groupby("model", sort=False):
         kind = {"TextModel": "text", "TextModel and TF-IDF": "both"}.get(str(model), "shallow")
-        look = {"color": MODEL_COLOURS[kind], "linestyle": next(styles) if kind == "shallow" else "-"}
+        look: dict[str, Any] = {"color": MODEL_COLOURS[kind], "linestyle": next(styles) if kind == "shallow" else "-"}
         look |= {"marker": "o", "markersize": 4, "capsize": 3, "label": model}
         sizes = of_model["train listings"]
         ax.errorbar(sizes, of_model["validation accuracy"], of_model["deviation"].astype(float), **look)

@@ -124,8 +124,8 @@ def train_one_epoch(
             raise UserError(
                 f"the loss is not a number at step {step} of the epoch: lower the learning rate or look at the data."
             )
-    loss, accuracy = (torch.stack(of_steps).sum().item() / examples for of_steps in (losses, hits))
-    return {"loss": loss, "accuracy": accuracy}
+    totals = {"loss": torch.stack(losses).sum().item(), "accuracy": torch.stack(hits).sum().item()}
+    return {measure: total / examples for measure, total in totals.items()}
 
 
 @torch.inference_mode()
