@@ -80,6 +80,13 @@ def fit_discriminant(embeddings: np.ndarray, labels: np.ndarray) -> tuple[np.nda
     return discriminant.coef_.T.astype(np.float32), discriminant.intercept_.astype(np.float32)
 
 
+def category_names(paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The leaf categories (L,) and main categories (M,) of paths (N,): what the numbers of a leaf category block stand
+    for, one after the other."""
+    leaf_names = np.unique(paths.astype(str))
+    return leaf_names, np.unique([main_of(name) for name in leaf_names])
+
+
 @dataclass
 class EmbeddingSpace:
     """Turns embeddings, of texts or of photos, into two blocks."""
@@ -92,8 +99,9 @@ class EmbeddingSpace:
     @classmethod
     def fit(cls, embeddings: np.ndarray, paths: np.ndarray, layers: int) -> "EmbeddingSpace":
         """Fit on embeddings (N, D) of `layers` hidden layers side by side, and on category paths (N,)."""
-        leaf_names, labels = np.unique(paths.astype(str), return_inverse=True)
-        main_names, mains = np.unique([main_of(name) for name in leaf_names], return_inverse=True)
+        leaf_names, main_names = category_names(paths)
+        labels = np.searchsorted(leaf_names, paths.astype(str))
+        mains = np.searchsorted(main_names, [main_of(name) for name in leaf_names])
         mean = _unit_layers(embeddings, layers).mean(axis=0).reshape(layers, -1)
         coefficients, intercepts = fit_discriminant(_centred(embeddings, mean), labels)
         return cls(mean, coefficients, intercepts, np.eye(len(main_names), dtype=np.float32)[mains])

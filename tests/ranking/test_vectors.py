@@ -10,6 +10,7 @@ from ranking.vectors import (
     SHRINKAGE,
     Features,
     VectorSpace,
+    category_names,
     feature_blocks,
     fit_discriminant,
     fit_space,
@@ -109,6 +110,20 @@ def test_blocks_have_length_one_and_are_zero_without_photo(fitted):
         lengths = np.ones(len(block))
         lengths[::10] = 0 if name.startswith("image") else 1
         assert np.allclose(np.linalg.norm(block, axis=1), lengths, atol=1e-5)
+
+
+def test_the_leaf_category_block_has_the_probabilities_of_the_named_categories(fitted):
+    space, features, paths, splits = fitted
+    train = np.flatnonzero(splits == "train")
+    leaves, mains = category_names(paths[train])
+    assert [*mains] == ["Home", "Music", "Sport"]
+    block = feature_blocks(space.sides, features.rows(train))["text_leaf_category"]
+    leaf_block, main_block = block[:, : len(leaves)], block[:, len(leaves) :]
+    assert (leaves[leaf_block.argmax(axis=1)] == paths[train]).mean() > 0.9
+    assert np.allclose((leaf_block**2).sum(axis=1), 0.5, atol=1e-5)
+    for column, name in enumerate(mains):
+        of_main = [leaf.startswith(name) for leaf in leaves]
+        assert np.allclose((leaf_block[:, of_main] ** 2).sum(axis=1), main_block[:, column] ** 2, atol=1e-5)
 
 
 def test_uninformative_photos_get_little_weight(fitted):
