@@ -15,7 +15,6 @@ does not train again what it finds there.
 
 import contextlib
 import io
-import time
 from pathlib import Path
 from typing import Any
 
@@ -114,23 +113,21 @@ def trained_logits(photos: Photos, products: pd.DataFrame, classes: int, pretrai
     return mean_per_product(logits, photos.product_rows, len(products))
 
 
-def logits_and_seconds(training: str, folder: DataFolder, size: int, part: pd.DataFrame) -> tuple[np.ndarray, float]:
-    """Logits (N, C) of all products, NaN for those without a photo, and the seconds that they took; from the file of
-    an earlier run if there is one."""
+def logits_of(training: str, folder: DataFolder, size: int, part: pd.DataFrame) -> np.ndarray:
+    """Logits (N, C) of all products, NaN for those without a photo; from the file of an earlier run if there is one."""
     path = folder.results / "transfer" / f"{training}_{size}_{len(rows_of_split(part, 'train'))}.npz"
     if not path.exists():
         clean_missing_photos(folder, size)
         photos, classes = load_photos(folder.path, part, size), len(load_main_categories(folder.path))
-        start = time.perf_counter()
         if training == FROZEN:
             logits = frozen_logits(photos, part, classes)
         else:
             logits = trained_logits(photos, part, classes, pretrained=training == FINE_TUNED)
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_whole(path) as partial, open(partial, "wb") as file:
-            np.savez(file, logits=logits, seconds=time.perf_counter() - start)
+            np.savez(file, logits=logits)
     with np.load(path) as found:
-        return found["logits"], float(found["seconds"])
+        return found["logits"]
 
 
 def scores(logits: np.ndarray, products: pd.DataFrame, split: str) -> dict[str, float]:
@@ -175,9 +172,9 @@ def main() -> None:
     for size, training in [(RANDOM_SIZE, RANDOM), *trainings]:
         for share in arguments.shares:
             part = part_of_train(products, share, SEED)
-            logits, seconds = logits_and_seconds(training, folder, size, part)
+            logits = logits_of(training, folder, size, part)
             row = {"training": training, "pixels": size, "train listings": len(rows_of_split(part, "train"))}
-            rows.append(row | scores(logits, products, "validation") | {"seconds": seconds})
+            rows.append(row | scores(logits, products, "validation"))
             outputs.append(logits)
             print(rows[-1], flush=True)
     most = max(row["train listings"] for row in rows)

@@ -65,7 +65,7 @@ def plot_scores(
     ax.hlines(rows, ends[:, 0], ends[:, 1], colors=colours, linewidth=1.5)
     ax.scatter(scores, rows, s=25, c=colours, zorder=3)
     ax.set_yticks(rows, names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
 
 
 def plot_confusion_matrix(
