@@ -1,14 +1,67 @@
-"""Plots that several notebooks draw."""
+"""The look that all notebooks share (colours, resolution, short names), and plots that several of them draw."""
 
+import io
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Image
 from scipy.cluster.hierarchy import leaves_list, linkage
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from evaluation.metrics import calibration_bins, expected_calibration_error
+
+DPI = 110
+# The palette of Okabe and Ito, which colour-blind readers can tell apart.
+SPLIT_COLOURS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#333333"}
+MODEL_COLOURS = {  # by kind; "both" is a model of words and photo
+    "naive": "#999999",
+    "shallow": "#0072B2",
+    "text": "#009E73",
+    "photo": "#CC79A7",
+    "both": "#D55E00",
+}
+LONGEST_NAME = 17  # characters of a category's name that is not shortened
+
+
+def set_style() -> None:
+    """Set the resolution, font size and layout of a notebook's pictures."""
+    plt.rcParams.update({"figure.dpi": DPI, "savefig.dpi": DPI, "font.size": 9, "figure.constrained_layout.use": True})
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names of categories for labels: of a long one the part before its first comma or ampersand ("Clothes, Footwear &
+    Accessories" is "Clothes"), unless two different names would read the same."""
+    short = {name: name if len(name) <= LONGEST_NAME else re.split(", | & ", name)[0] for name in names}
+    counts = Counter(short.values())
+    return [short[name] if counts[short[name]] == 1 else name for name in names]
+
+
+def as_jpeg(figure: plt.Figure) -> Image:
+    """The figure as a JPEG, which takes a fraction of a PNG's space where it shows photos; the figure is closed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="jpeg", dpi=DPI, pil_kwargs={"quality": 85})
+    plt.close(figure)
+    return Image(buffer.getvalue(), format="jpeg")
+
+
+def plot_scores(
+    ax: plt.Axes,
+    names: Sequence[str],
+    scores: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    colours: str | Sequence[str] = MODEL_COLOURS["shallow"],
+) -> None:
+    """Draw one score a row, the first on top, each as a point on the line of its interval."""
+    rows = np.arange(len(names))
+    ends = np.asarray(intervals, dtype=float).reshape(len(names), 2)
+    ax.hlines(rows, ends[:, 0], ends[:, 1], colors=colours, linewidth=1.5)
+    ax.scatter(scores, rows, s=25, c=colours, zorder=3)
+    ax.set_yticks(rows, names)
+    ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
 
 
 def confusion_order(shares: np.ndarray) -> np.ndarray:
@@ -29,7 +82,7 @@ def plot_confusion_matrix(
     """Draw the confusion matrix in percent of each true class, similar classes side by side."""
     shares = confusion_matrix(labels, predictions, labels=range(len(names)), normalize="true")
     order = confusion_order(shares)
-    short = [names[index] if len(names[index]) < 26 else names[index][:24] + "…" for index in order]
+    short = np.array(short_names(names))[order]
     if ax is None:
         ax = plt.subplots(figsize=(7.5, 6.5), layout="constrained")[1]
     display = ConfusionMatrixDisplay(100 * shares[np.ix_(order, order)], display_labels=short)
@@ -91,9 +144,7 @@ def photo_grid(
     rows = max(1, -(-len(pixels) // columns))
     caption = 0.02 * fontsize * max((text.count("\n") + 1 for text in titles), default=1)
     height = rows * (size + caption) + (0.35 if title else 0)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(columns * size, height), squeeze=False, layout="constrained", dpi=80
-    )
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, height), squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.axis("off")
     for ax, photo, text in zip(axes.flat, pixels, titles, strict=False):
