@@ -1,8 +1,8 @@
 """The price of a listing from its words, category and place: ridge regression of the log price, with an 80% interval.
 
-The model is the step `words` of tabular_linear_regression.ipynb. It leaves out the two steps after it: prices nearby
-bring nothing, and letters bring little and name nothing that a reader understands. It consists of scikit-learn's own
-classes, so that skops loads it without trusting others.
+The model is the step `words` of tabular_linear_regression.ipynb. It leaves out the further steps: prices of the place
+and a curved model bring nothing, and letters bring little and name nothing that a reader understands. It consists of
+scikit-learn's own classes, so that skops loads it without trusting others.
 
 A listing whose category is known only in part gets a regression that has learnt without the rest, since one that has
 learnt with the leaf categories predicts badly without them.

@@ -3,6 +3,7 @@ would miss."""
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -132,6 +133,14 @@ def test_nothing_is_found_in_shuffled_prices(executed):
     _, results = executed[PRICE]
     assert abs(results["checks"]["given_features_on_shuffled_prices"]) < 0.15
     assert -0.6 < results["checks"]["text_on_shuffled_prices"] < 0.1
+
+
+def test_prices_shuffled_on_purpose_teach_nothing_and_replace_nothing(sample_folder, tmp_path):
+    notebook, results = execute(PRICE, sample_folder, tmp_path / "work", shuffle_labels=True)
+    assert not results and not (tmp_path / "work" / "checkpoints").exists()
+    table = notebook.cells[-1].outputs[-1]["data"]["text/markdown"]
+    score = re.search(r"from text \| R2, log pounds \| \S+ \| (\S+)", table)
+    assert score and -1 < float(score[1]) < 0.1
 
 
 def test_each_step_of_the_price_has_its_gain_and_the_leaf_category_is_worth_most(executed):
