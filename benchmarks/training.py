@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -49,13 +50,14 @@ from models.image_model import (
     MAXIMUM_ANGLE,
     MAXIMUM_SHIFT,
     MAXIMUM_TINT,
+    PRETRAINED_SIZE,
     ZOOM,
     evaluation_transform,
     train_transform,
 )
 from models.leaf_categories import LeafCategories, leaf_labels
 from models.outputs import photo_outputs, text_outputs
-from models.recipes import IMAGE_RECIPE, TEXT_RECIPE, photo_trainer
+from models.recipes import FINE_TUNING_RECIPE, IMAGE_RECIPE, TEXT_RECIPE, photo_trainer
 from models.text_encoder import TextEncoder
 from models.text_model import TOKENS
 from models.training import Learner, Trainer, TrainingOptions, train_one_epoch
@@ -153,11 +155,11 @@ def bench_text(texts: list[str], rounds: int) -> list[dict]:
     return report("Text embedding, texts", len(texts), in_turn(ways, rounds))
 
 
-def epoch_of_ours(model, batches: Batches) -> Callable[[], object]:
-    """An epoch with `train_one_epoch` on decoded photos."""
+def epoch_of_ours(model, batches: Batches) -> Callable[..., object]:
+    """An epoch with `train_one_epoch` on decoded photos, which takes their scale."""
     learner = Learner(model).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-4, fused=True)
-    return lambda: train_one_epoch(learner, batches, optimizer, CPU)
+    return lambda scale=1.0: train_one_epoch(learner, batches, optimizer, CPU, scale=scale)
 
 
 def bench_image(
@@ -176,6 +178,26 @@ def bench_image(
         compiled_model: Any = torch.compile(ImageModel(classes, 0))
         ways["all gradients, torch.compile"] = epoch_of_ours(compiled_model, batches)
     return report(f"ImageModel epoch at {photos.pixels.shape[1]} pixels, photos", len(paths), in_turn(ways, rounds))
+
+
+def bench_fine_tuning(classes: int) -> list[dict]:
+    """ImageModel as it is trained from ImageNet weights, on random pixels, at each size of its progressive resizing;
+    and what the epochs of its recipe take with 5,000 photos at these rates."""
+    pixels = np.random.default_rng(0).integers(0, 256, (160, PRETRAINED_SIZE, PRETRAINED_SIZE, 3), np.uint8)
+    labels, recipe = np.arange(len(pixels)) % classes, FINE_TUNING_RECIPE
+    batches = Batches(
+        pixels, np.arange(len(pixels)), labels, recipe.batch_size, shuffle=True, transform=train_transform
+    )
+    epoch, rows, minutes = epoch_of_ours(ImageModel(classes), batches), [], 0.0
+    for scale in dict.fromkeys(recipe.scales):
+        seconds = in_turn({"ours": partial(epoch, scale)}, rounds=1)["ours"]
+        name = f"ImageModel fine-tuned at {round(scale * PRETRAINED_SIZE)} pixels, photos a second"
+        rows.append(comparison(name, len(pixels) / seconds))
+        epochs = recipe.epochs * recipe.scales.count(scale) / len(recipe.scales)
+        minutes += epochs * 5000 * seconds / len(pixels) / 60
+    rows.append(comparison("ImageModel fine-tuned on 5,000 photos at these rates, minutes", minutes))
+    print(*(f"{row['what']}: {row['ours']:.1f}" for row in rows), sep="\n")
+    return rows
 
 
 def bench_combined(
@@ -317,6 +339,7 @@ def main() -> None:
     print(f"{environment()['words']}; bfloat16 instructions: {'yes' if has_fast_bfloat16(CPU) else 'no'}")
     rows = bench_text(texts, arguments.rounds)
     rows += bench_image(few, few_paths, labels, classes, arguments.rounds, arguments.compile)
+    rows += bench_fine_tuning(classes)
     rows += bench_combined(few, few_paths, labels, texts, classes, arguments.rounds)
     if arguments.recipes:
         found = recipes(photos, products, classes)
