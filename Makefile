@@ -18,6 +18,8 @@ BIN = .venv/bin
 # what its tests share is made once, and the slow files start first (tests/conftest.py orders them)
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 NOTEBOOKS = tabular_linear_regression image_classification neural_networks product_ranking
+# a terminal gets a progress bar, a pipe the output of the cells
+PROGRESS = $(if $(MAKE_TERMERR),--log-level WARNING,--no-progress-bar --log-output)
 COPIES = $(NOTEBOOKS:%=$(DATA_DIR)/notebooks/%.ipynb)
 TABLES = $(DATA_DIR)/products_table.json
 CLEAN_TABLE = $(DATA_DIR)/products_table_clean.json
@@ -62,7 +64,7 @@ sample: $(SAMPLE) ## make the sample marketplace in data/sample
 
 notebooks: $(CLEAN_TABLE) $(CLEAN_IMAGES) ## run the committed notebooks anew, in place, on the sample
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
-		--ExecutePreprocessor.timeout=-1 $(NOTEBOOKS:%=%.ipynb)
+		--ExecutePreprocessor.timeout=-1 --KernelManager.transport=ipc $(NOTEBOOKS:%=%.ipynb)
 
 tables: .venv/installed ## write the tables and the chart of README and docs from docs/results
 	$(BIN)/python -m evaluation.pages
@@ -113,8 +115,7 @@ $(CLEAN_IMAGES): $(TABLES) FORCE
 $(DATA_DIR)/notebooks/%.ipynb: %.ipynb $(CLEAN_TABLE) $(CLEAN_IMAGES) $(DATA_DIR)/notebooks/parameters
 	@mkdir -p $(@D)
 	@echo "running $<"
-	@$(BIN)/papermill --cwd . $(if $(MAKE_TERMERR),,--no-progress-bar) --log-level WARNING -p data_dir $(DATA_DIR) \
-		$(PARAMETERS) $< $(@D)/running_$*.ipynb
+	@$(BIN)/python -m evaluation.run_notebook $< $(@D)/running_$*.ipynb --cwd . $(PROGRESS) -p data_dir $(DATA_DIR) $(PARAMETERS)
 	@mv $(@D)/running_$*.ipynb $@
 
 # what a notebook imports, and whose checkpoints or results it reads

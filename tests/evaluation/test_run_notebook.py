@@ -1,0 +1,24 @@
+"""The command by which `make run` executes a notebook."""
+
+import subprocess
+import sys
+
+import nbformat
+from repository import ROOT
+
+
+def test_a_notebook_runs_with_its_parameters_and_without_a_warning(tmp_path):
+    cells = [
+        nbformat.v4.new_code_cell("number = 1", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("print('the number is', number)"),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebook.ipynb")
+    paths = [str(tmp_path / name) for name in ("notebook.ipynb", "copy.ipynb")]
+    command = [sys.executable, "-m", "evaluation.run_notebook", *paths, "-k", "python3", "-p", "number", "5"]
+    result = subprocess.run(
+        [*command, "--no-progress-bar", "--log-output"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    assert "the number is 5" in result.stdout + result.stderr
+    assert "WARNING" not in result.stdout + result.stderr
+    assert "the number is 5" in str(nbformat.read(tmp_path / "copy.ipynb", 4).cells[-1].outputs)
