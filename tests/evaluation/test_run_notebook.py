@@ -14,7 +14,19 @@ def test_a_notebook_runs_with_its_parameters_and_without_a_warning(tmp_path):
     ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebook.ipynb")
     paths = [str(tmp_path / name) for name in ("notebook.ipynb", "copy.ipynb")]
-    command = [sys.executable, "-m", "evaluation.run_notebook", *paths, "-k", "python3", "-p", "number", "5"]
+    command = [
+        sys.executable,
+        "-m",
+        "evaluation.run_notebook",
+        *paths,
+        "-k",
+        "python3",
+        "-l",
+        "python",
+        "-p",
+        "number",
+        "5",
+    ]
     result = subprocess.run(
         [*command, "--no-progress-bar", "--log-output"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
