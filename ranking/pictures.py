@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 
-from evaluation.plots import MODEL_COLOURS
+from evaluation.plots import MODEL_COLOURS, drawable
 
 NAMED = 2  # so many of the greatest numbers of a block of categories are labelled
 
@@ -16,7 +16,7 @@ def draw_photo(ax: plt.Axes, photo: np.ndarray | None, caption: str) -> None:
         photo = np.full((1, 1, 3), 235, np.uint8)
         ax.text(0, 0, "no photo", ha="center", va="center", fontsize=7, color="0.35")
     ax.imshow(photo)
-    ax.set_title(caption, fontsize=7, pad=2)
+    ax.set_title(drawable(caption), fontsize=7, pad=2, parse_math=False)
     ax.set_axis_off()
 
 
