@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.glance import draw_chart, glance_block
+from evaluation.glance import SOURCES, draw_chart, glance_block
 from evaluation.results import caption, markdown, read_results, results_markdown, rows_table
 from marketplace.data_folder import ROOT, DataFolder, UserError, read_json, write_json
 
@@ -30,16 +30,6 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PUBLISHED = ROOT / "docs" / "results"
 CHART = ROOT / "docs" / "models.png"
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-REAL = "real: 4,254 clean listings of the AiCore Facebook Marketplace data"
-MPNET = "sentence-transformers/all-mpnet-base-v2"
-SOURCES = {  # name of a data set: what it is, and the command that gives its results
-    "sample": ("sample marketplace", "make run IMAGE_WEIGHTS=none"),
-    "real": (REAL, "make run DATA_DIR=data IMAGE_WEIGHTS=none"),
-    "real_mpnet": (
-        f"{REAL}, with all-mpnet-base-v2",
-        f"make run DATA_DIR=data IMAGE_WEIGHTS=none PARAMETERS='-p encoder {MPNET}'",
-    ),
-}
 AGGREGATES = (  # the keys of results files that are published
     *("seed", "split_sizes", "parameters", "checks", "steps", "fold_gains", "interval", "curve", "leak", "photos"),
     *("seen_in_training", "accuracy_without_seen", "comparisons", "calibration", "accuracy_with_one_input"),
@@ -69,7 +59,7 @@ def collect(data_dir: Path, source: str, published: Path = PUBLISHED) -> None:
 
     Raises UserError when one of them is missing or damaged.
     """
-    dataset, command = SOURCES[source]
+    _, dataset, command = SOURCES[source]
     found = [aggregates(results) for results in read_results(data_dir)]
     report = read_json(DataFolder(data_dir).report("clean_tabular"), "clean_tabular_data.py")
     cleaning = {step: report[step] for step in CLEANING_STEPS if step in report}
