@@ -1,7 +1,7 @@
 """Writes the tables of README.md and docs/*.md, and the chart of all models, from the results in docs/results/.
 
     python -m evaluation.pages
-    python -m evaluation.pages --collect DATA_DIR --as sample|real
+    python -m evaluation.pages --collect DATA_DIR --as sample|real|real_mpnet
 
 A page holds each table between `<!-- table: NAME -->` and `<!-- end -->`, where docs/results/NAME.json has its figures;
 NAME is `glance` for the table of the four questions.
@@ -70,7 +70,7 @@ def collect(data_dir: Path, source: str, published: Path = PUBLISHED) -> None:
 
 def comparison_lines(results: Mapping[str, Any]) -> list[str]:
     """The paired comparisons of a results file, its scores without the listings seen in training and by the number of
-    train listings, and its calibration."""
+    train listings, its calibration, and the coverage of its intervals."""
     differences = [
         f"{name} {found['difference']:+.3f} ({found['interval'][0]:+.3f} to {found['interval'][1]:+.3f})"
         for name, found in results.get("comparisons", {}).items()
@@ -98,6 +98,19 @@ def comparison_lines(results: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"Expected calibration error on test without and with a temperature fitted on validation: {errors}."
         )
+    covered = [
+        f"{known} known {of['coverage']:.3f} ({of['coverage_interval'][0]:.3f} to {of['coverage_interval'][1]:.3f}), "
+        f"width {of['width']:.1f}"
+        for known, of in results.get("interval", {}).items()
+        if "width" in of
+    ]
+    if covered:
+        lines.append(f"80% interval, coverage on test (width: upper / lower bound, median): {'; '.join(covered)}.")
+        of_each = [of["coverage"] for of in results["interval"].get("by main category", {}).values()]
+        if of_each:
+            lines.append(
+                f"Coverage in main categories with 50 test listings or more: {min(of_each):.3f} to {max(of_each):.3f}."
+            )
     return lines
 
 
