@@ -91,7 +91,8 @@ class Api:
 
     FastAPI calls each endpoint in a thread beside the event loop. The networks and Pillow work in one further thread:
     tokenizers and Pillow's warnings are not thread-safe, torch uses all cores anyway and keeps threads for each thread
-    that calls it, and only one large photo is decoded at a time. A ranking by product does not wait for it.
+    that calls it, and only one large photo is decoded at a time. A ranking by product does not wait for it, unless 40
+    requests do, which is all of FastAPI's threads.
     """
 
     def __init__(self, folder: DataFolder):
@@ -233,8 +234,11 @@ def create_app(api: Api, host: str = "127.0.0.1") -> FastAPI:
             refusal = fault(413, TOO_LARGE)
         if refusal is not None:
             with suppress(ClientDisconnect):
-                async for _ in request.stream():  # a client reads the answer only when it has sent everything
-                    pass
+                received = 0
+                async for part in request.stream():  # a client reads the answer only when it has sent everything
+                    received += len(part)
+                    if received > MAX_BODY_BYTES:
+                        break
         response = refusal or await answer(request)
         response.headers.update(HEADERS)
         response.headers.setdefault("Cache-Control", "no-cache")

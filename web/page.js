@@ -4,7 +4,7 @@
 const FIELDS = ["text", "category", "max_price", "near", "within"];
 const MAX_PHOTO_BYTES = 10_000_000;
 const PHOTO_LOST = "This search had a photo, which an address cannot hold: add it again.";
-const photos = [];
+const photos = new Map();
 const byId = (id) => document.getElementById(id);
 const pounds = (number, digits = 2) =>
   number.toLocaleString("en-GB", { style: "currency", currency: "GBP", minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -170,7 +170,7 @@ async function run() {
     ]);
     if (ranking && product) chooseProduct(product, ranking.product_name);
     const count = ranking?.results.length;
-    const said = count ? `The best ${count} of ${ranking.searched.toLocaleString("en-GB")} listings.` : "No listings.";
+    const said = count ? `The best ${count} of ${ranking.searched.toLocaleString("en-GB")} listings.` : ranking ? "No listings." : "";
     if (anything) byId("status").textContent = said;
   } catch (error) {
     if (error.name !== "AbortError") throw error; // a newer search has taken the place of this one
@@ -184,9 +184,10 @@ function search() {
     byId("fault").textContent = "There is nothing to look for: give words or a photo.";
     return;
   }
-  if (photo && !photos.includes(photo)) photos.push(photo);
+  const key = `${performance.timeOrigin} ${photos.size}`; // after a reload no key is that of an earlier photo
+  if (photo) photos.set(key, photo);
   const address = new URLSearchParams(photo ? { ...fields, photo: photo.name } : fields);
-  history.pushState({ photo: photos.indexOf(photo) }, "", `?${address}`);
+  history.pushState({ photo: photo && key }, "", `?${address}`);
   run();
 }
 
@@ -195,7 +196,7 @@ function restore() {
   const address = new URLSearchParams(location.search);
   for (const name of FIELDS) byId(name).value = address.get(name) || "";
   chooseProduct(address.get("product") || "", "");
-  choosePhoto(photos[history.state?.photo] || null);
+  choosePhoto(photos.get(history.state?.photo) || null);
   run();
 }
 
@@ -215,6 +216,7 @@ async function start() {
       if (file && choosePhoto(file)) search();
     });
   }
+  for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault()); // not opened
   window.addEventListener("popstate", restore);
   try {
     const { categories } = await ask("/health", {});
