@@ -1,10 +1,10 @@
 "use strict";
-// The query stands in the address; a photo cannot, so its file is kept here under a number that the history holds.
+// The query stands in the address; a photo cannot, so its file is kept here under an id that the history holds.
 
 const FIELDS = ["text", "category", "max_price", "near", "within"];
 const MAX_PHOTO_BYTES = 10_000_000;
 const PHOTO_LOST = "This search had a photo, which an address cannot hold: add it again.";
-const photos = [];
+const photos = new Map(); // by random ids: those of before a reload mean no photo of now
 const byId = (id) => document.getElementById(id);
 const pounds = (number, digits = 2) =>
   number.toLocaleString("en-GB", { style: "currency", currency: "GBP", minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -171,7 +171,7 @@ async function run() {
     if (ranking && product) chooseProduct(product, ranking.product_name);
     const count = ranking?.results.length;
     const said = count ? `The best ${count} of ${ranking.searched.toLocaleString("en-GB")} listings.` : "No listings.";
-    if (anything) byId("status").textContent = said;
+    byId("status").textContent = ranking ? said : "";
   } catch (error) {
     if (error.name !== "AbortError") throw error; // a newer search has taken the place of this one
   }
@@ -184,9 +184,10 @@ function search() {
     byId("fault").textContent = "There is nothing to look for: give words or a photo.";
     return;
   }
-  if (photo && !photos.includes(photo)) photos.push(photo);
+  const id = photo && crypto.getRandomValues(new Uint32Array(4)).join("-");
+  if (photo) photos.set(id, photo);
   const address = new URLSearchParams(photo ? { ...fields, photo: photo.name } : fields);
-  history.pushState({ photo: photos.indexOf(photo) }, "", `?${address}`);
+  history.pushState({ photo: id }, "", `?${address}`);
   run();
 }
 
@@ -195,7 +196,7 @@ function restore() {
   const address = new URLSearchParams(location.search);
   for (const name of FIELDS) byId(name).value = address.get(name) || "";
   chooseProduct(address.get("product") || "", "");
-  choosePhoto(photos[history.state?.photo] || null);
+  choosePhoto(photos.get(history.state?.photo) || null);
   run();
 }
 
@@ -213,6 +214,11 @@ async function start() {
       byId("drop").classList.toggle("over", kind === "dragover");
       const file = kind === "drop" && event.dataTransfer.files[0];
       if (file && choosePhoto(file)) search();
+    });
+  }
+  for (const kind of ["dragover", "drop"]) {
+    window.addEventListener(kind, (event) => {
+      if (event.dataTransfer.types.includes("Files")) event.preventDefault(); // or the browser leaves the page for the file
     });
   }
   window.addEventListener("popstate", restore);

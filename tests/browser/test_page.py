@@ -22,12 +22,14 @@ import predict_price
 import serve
 from marketplace.data_folder import DataFolder
 
+PHOTO_LOST = "This search had a photo, which an address cannot hold: add it again."
 SECONDS = 60  # at most, of one answer
 DROP = """
 const data = new DataTransfer();
 data.items.add(new File([Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0))], "dropped.jpg"));
 const drop = new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
-document.getElementById("drop").dispatchEvent(drop);
+document.querySelector(arguments[1]).dispatchEvent(drop);
+return drop.defaultPrevented;
 """
 
 
@@ -174,9 +176,14 @@ def test_a_photo_gives_categories_and_listings(page, photo):
 
 
 def test_a_dropped_photo_is_taken(page, photo):
-    page.browser.execute_script(DROP, base64.b64encode(photo.read_bytes()).decode())
+    page.browser.execute_script(DROP, base64.b64encode(photo.read_bytes()).decode(), "#drop")
     page.settle()
     assert page.query() == {"photo": ["dropped.jpg"]} and len(page.all(".cards li")) == 12
+
+
+def test_a_photo_dropped_beside_the_box_does_not_open(page):
+    assert page.browser.execute_script(DROP, "", "h1")
+    assert page.query() == {}
 
 
 def test_filters_are_kept_and_shown(page):
@@ -227,6 +234,23 @@ def test_back_brings_a_photo_again(page, photo):
     page.settle()
 
 
+def test_after_a_reload_a_photo_of_before_is_lost(page, folder):
+    first, second = sorted(folder.images.glob("*.jpg"))[5:7]
+    page.one("#photo").send_keys(str(first.resolve()))
+    page.settle()
+    page.browser.refresh()
+    page.settle()
+    page.one("#photo").send_keys(str(second.resolve()))
+    page.settle()
+    assert page.query() == {"photo": [second.name]}
+    page.browser.back()
+    page.wait(lambda: page.query() == {"photo": [first.name]} and page.text("#fault") == PHOTO_LOST)
+    assert not page.one("#preview").is_displayed() and not page.all(".cards li")
+    page.browser.forward()
+    page.wait(lambda: page.text("#photo-name") == second.name and page.all(".cards li"))
+    page.settle()
+
+
 def test_an_address_can_be_shared(page):
     page.search("blue lamp & shade")
     shown, address = page.texts(".cards h3"), page.browser.current_url
@@ -234,7 +258,7 @@ def test_an_address_can_be_shared(page):
     assert page.texts(".cards h3") == shown
     assert page.one("#text").get_property("value") == "blue lamp & shade"
     page.open("?photo=mine.jpg")
-    assert page.text("#fault") == "This search had a photo, which an address cannot hold: add it again."
+    assert page.text("#fault") == PHOTO_LOST
 
 
 def test_whatever_is_shown_is_text(page):
@@ -250,7 +274,7 @@ def test_an_error_is_a_sentence_in_its_place(page):
     page.open("?text=lamp&near=Atlantis%2C+Nowhere")
     for section in ("price", "rank"):
         assert "No place is known as 'Atlantis, Nowhere'" in page.text(f"#{section}-answer .fault")
-    assert page.text("#status") == "No listings." and not page.all(".cards li")
+    assert page.text("#status") == "" and not page.all(".cards li")
     assert len(page.all(".bars meter")) == 5  # the other answers stand
     page.expected_messages = 2  # those of the answers 422
 
@@ -274,6 +298,7 @@ def test_a_server_that_does_not_answer_is_a_sentence(page):
     try:
         page.search("lamp")
         assert page.text("#rank-answer .fault") == "The server does not answer: start serve.py again."
+        assert page.text("#status") == ""
     finally:
         page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", conditions | {"offline": False})
     page.expected_messages = 3  # one a request
