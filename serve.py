@@ -9,7 +9,7 @@ print with --json; writes nothing but the index where it is missing or stale. Th
 if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
     from marketplace.command_line import run
 
-    run("serve")
+    run("serve", stopped="stopped.")
 
 import argparse
 import ipaddress

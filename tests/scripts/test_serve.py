@@ -535,7 +535,7 @@ def test_the_server_as_a_process(folder, photo, host):
             _, notes = process.communicate(timeout=120)
     assert process.returncode == 130
     assert ("there is no password" in notes) == (host == "0.0.0.0")
-    assert "Traceback" not in notes
+    assert "Traceback" not in notes and notes.splitlines()[-1] == "stopped."
 
 
 def go_away_in_the_middle(address: tuple[str, int]) -> None:
