@@ -252,8 +252,9 @@ def slow_modules(tmp_path) -> dict[str, str]:
 @pytest.mark.parametrize(
     "command",
     [
-        *sorted(path.name for path in ROOT.glob("*.py") if path.name != "predict_category.py"),
-        "predict_category.py --checkpoint none --text lamp",  # it reads its arguments first
+        *sorted(path.name for path in ROOT.glob("*.py") if not path.name.startswith("predict_")),
+        "predict_category.py --checkpoint none --text lamp",  # these two read their arguments first
+        "predict_price.py --text lamp",
         "-m evaluation.results",
         "-m evaluation.pages",
     ],
