@@ -1,7 +1,7 @@
 """Writes the tables of README.md and docs/*.md, and the chart of all models, from the results in docs/results/.
 
     python -m evaluation.pages
-    python -m evaluation.pages --collect DATA_DIR --as sample|real
+    python -m evaluation.pages --collect DATA_DIR --as sample|real|real_mpnet
 
 A page holds each table between `<!-- table: NAME -->` and `<!-- end -->`, where docs/results/NAME.json has its figures;
 NAME is `glance` for the table of the four questions.
@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.glance import draw_chart, glance_block
+from evaluation.glance import SOURCES, draw_chart, glance_block
 from evaluation.results import caption, markdown, read_results, results_markdown, rows_table
 from marketplace.data_folder import ROOT, DataFolder, UserError, read_json, write_json
 
@@ -30,16 +30,6 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PUBLISHED = ROOT / "docs" / "results"
 CHART = ROOT / "docs" / "models.png"
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-REAL = "real: 4,254 clean listings of the AiCore Facebook Marketplace data"
-MPNET = "sentence-transformers/all-mpnet-base-v2"
-SOURCES = {  # name of a data set: what it is, and the command that gives its results
-    "sample": ("sample marketplace", "make run IMAGE_WEIGHTS=none"),
-    "real": (REAL, "make run DATA_DIR=data IMAGE_WEIGHTS=none"),
-    "real_mpnet": (
-        f"{REAL}, with all-mpnet-base-v2",
-        f"make run DATA_DIR=data IMAGE_WEIGHTS=none PARAMETERS='-p encoder {MPNET}'",
-    ),
-}
 AGGREGATES = (  # the keys of results files that are published
     *("seed", "split_sizes", "parameters", "checks", "steps", "fold_gains", "interval", "curve", "leak", "photos"),
     *("seen_in_training", "accuracy_without_seen", "comparisons", "calibration", "accuracy_with_one_input"),
@@ -69,7 +59,7 @@ def collect(data_dir: Path, source: str, published: Path = PUBLISHED) -> None:
 
     Raises UserError when one of them is missing or damaged.
     """
-    dataset, command = SOURCES[source]
+    _, dataset, command = SOURCES[source]
     found = [aggregates(results) for results in read_results(data_dir)]
     report = read_json(DataFolder(data_dir).report("clean_tabular"), "clean_tabular_data.py")
     cleaning = {step: report[step] for step in CLEANING_STEPS if step in report}
@@ -80,7 +70,7 @@ def collect(data_dir: Path, source: str, published: Path = PUBLISHED) -> None:
 
 def comparison_lines(results: Mapping[str, Any]) -> list[str]:
     """The paired comparisons of a results file, its scores without the listings seen in training and by the number of
-    train listings, and its calibration."""
+    train listings, its calibration, and the coverage of its intervals."""
     differences = [
         f"{name} {found['difference']:+.3f} ({found['interval'][0]:+.3f} to {found['interval'][1]:+.3f})"
         for name, found in results.get("comparisons", {}).items()
@@ -108,6 +98,19 @@ def comparison_lines(results: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"Expected calibration error on test without and with a temperature fitted on validation: {errors}."
         )
+    covered = [
+        f"{known} known {of['coverage']:.3f} ({of['coverage_interval'][0]:.3f} to {of['coverage_interval'][1]:.3f}), "
+        f"width {of['width']:.1f}"
+        for known, of in results.get("interval", {}).items()
+        if "width" in of
+    ]
+    if covered:
+        lines.append(f"80% interval, coverage on test (width: upper / lower bound, median): {'; '.join(covered)}.")
+        of_each = [of["coverage"] for of in results["interval"].get("by main category", {}).values()]
+        if of_each:
+            lines.append(
+                f"Coverage in main categories with 50 test listings or more: {min(of_each):.3f} to {max(of_each):.3f}."
+            )
     return lines
 
 

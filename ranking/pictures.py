@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 
-from evaluation.plots import MODEL_COLOURS
+from evaluation.plots import MODEL_COLOURS, drawable
 
 NAMED = 2  # so many of the greatest numbers of a block of categories are labelled
+SIDE = 1.3  # width of a photo in a list, inches
 
 
 def draw_photo(ax: plt.Axes, photo: np.ndarray | None, caption: str) -> None:
@@ -16,7 +17,7 @@ def draw_photo(ax: plt.Axes, photo: np.ndarray | None, caption: str) -> None:
         photo = np.full((1, 1, 3), 235, np.uint8)
         ax.text(0, 0, "no photo", ha="center", va="center", fontsize=7, color="0.35")
     ax.imshow(photo)
-    ax.set_title(caption, fontsize=7, pad=2)
+    ax.set_title(drawable(caption), fontsize=7, pad=2, parse_math=False)
     ax.set_axis_off()
 
 
@@ -75,16 +76,15 @@ def plot_lists(
     captions: Sequence[Sequence[str]],
     notes: Sequence[str],
     title: str,
-    size: float = 1.3,
 ) -> plt.Figure:
     """Draw one row of photos for each query: the query, left, what is listed for it, and a note below the row.
 
-    `photos`: uint8 (S, S, 3) each, None for a listing without one. `size`: width of one photo in inches.
+    `photos`: uint8 (S, S, 3) each, None for a listing without one.
     """
     columns = max(map(len, photos))
     lines = [2 + row[0].count("\n") + note.count("\n") for row, note in zip(captions, notes, strict=True)]
-    heights = [size + 0.14 * count for count in lines]
-    figure = plt.figure(figsize=(columns * size, sum(heights) + 0.4), layout="constrained")
+    heights = [SIDE + 0.14 * count for count in lines]
+    figure = plt.figure(figsize=(columns * SIDE, sum(heights) + 0.4), layout="constrained")
     figure.suptitle(title, fontsize=10)
     for part, row, texts, note in zip(
         figure.subfigures(len(photos), 1, height_ratios=heights, squeeze=False)[:, 0],

@@ -105,6 +105,11 @@ def test_the_readme_is_short():
 
 
 @pytest.mark.parametrize("name", MARKDOWN)
+def test_a_page_has_no_gap_to_fill(name):
+    assert "TODO" not in (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", MARKDOWN)
 def test_a_page_names_only_targets_of_make_that_are_there(name):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     text = (ROOT / name).read_text(encoding="utf-8")

@@ -1,10 +1,10 @@
 "use strict";
-// The query stands in the address; a photo cannot, so its file is kept here under an id that the history holds.
+// The query stands in the address; a photo cannot, so its file is kept here under a number that the history holds.
 
 const FIELDS = ["text", "category", "max_price", "near", "within"];
 const MAX_PHOTO_BYTES = 10_000_000;
 const PHOTO_LOST = "This search had a photo, which an address cannot hold: add it again.";
-const photos = new Map(); // by random ids: those of before a reload mean no photo of now
+const photos = new Map();
 const byId = (id) => document.getElementById(id);
 const pounds = (number, digits = 2) =>
   number.toLocaleString("en-GB", { style: "currency", currency: "GBP", minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -170,8 +170,8 @@ async function run() {
     ]);
     if (ranking && product) chooseProduct(product, ranking.product_name);
     const count = ranking?.results.length;
-    const said = count ? `The best ${count} of ${ranking.searched.toLocaleString("en-GB")} listings.` : "No listings.";
-    byId("status").textContent = ranking ? said : "";
+    const said = count ? `The best ${count} of ${ranking.searched.toLocaleString("en-GB")} listings.` : ranking ? "No listings." : "";
+    if (anything) byId("status").textContent = said;
   } catch (error) {
     if (error.name !== "AbortError") throw error; // a newer search has taken the place of this one
   }
@@ -184,10 +184,10 @@ function search() {
     byId("fault").textContent = "There is nothing to look for: give words or a photo.";
     return;
   }
-  const id = photo && crypto.getRandomValues(new Uint32Array(4)).join("-");
-  if (photo) photos.set(id, photo);
+  const key = `${performance.timeOrigin} ${photos.size}`; // after a reload no key is that of an earlier photo
+  if (photo) photos.set(key, photo);
   const address = new URLSearchParams(photo ? { ...fields, photo: photo.name } : fields);
-  history.pushState({ photo: id }, "", `?${address}`);
+  history.pushState({ photo: photo && key }, "", `?${address}`);
   run();
 }
 
@@ -218,7 +218,7 @@ async function start() {
   }
   for (const kind of ["dragover", "drop"]) {
     window.addEventListener(kind, (event) => {
-      if (event.dataTransfer.types.includes("Files")) event.preventDefault(); // or the browser leaves the page for the file
+      if (event.dataTransfer.types.includes("Files")) event.preventDefault(); // not opened; words may be dropped as ever
     });
   }
   window.addEventListener("popstate", restore);

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 from repository import ROOT
 
-from evaluation.glance import chart_key, chart_table, draw_chart, glance_block, glance_table
+from evaluation.glance import QUESTIONS, chart_key, chart_table, draw_chart, glance_block, glance_table
 from evaluation.pages import CHART, PUBLISHED
 from marketplace.data_folder import write_json
 
@@ -60,3 +60,9 @@ def test_the_readme_answers_all_questions_with_committed_figures():
 def test_the_committed_chart_is_that_of_the_committed_figures():
     with Image.open(CHART) as image:
         assert image.info["Description"] == chart_key(chart_table(PUBLISHED)), "run python -m evaluation.pages"
+
+
+def test_the_price_model_of_text_is_ours_whichever_regression_was_chosen():
+    for model in ("ridge of log price, from text", "kernel ridge of log price, from text"):
+        assert (QUESTIONS[0].kind(model), QUESTIONS[0].colour(model)) == ("ours", "text")
+    assert QUESTIONS[0].kind("ridge") == "shallow"

@@ -26,6 +26,13 @@ def data_dir(tmp_path):
         "parameters": {"encoder": SECRET, "columns": [SECRET, SECRET], "alpha": 1 / 3},
         "rows": [{**ROW, "example": SECRET, "worst": [SECRET], "details": {"name": SECRET}}],
         "comparisons": {"CombinedModel - TextModel": FOUND},
+        "interval": {
+            "leaf category": {"coverage": 0.8125, "coverage_interval": [0.75, 0.875], "width": 7.25},
+            "by main category": {
+                "Sport": {"listings": 50, "coverage": 0.75},
+                "Toys": {"listings": 60, "coverage": 1.0},
+            },
+        },
         "checks": [{"id": SECRET, "score": 0.5}],
         "scores_of_listings": {SECRET: 0.5},
     }
@@ -58,6 +65,8 @@ def test_a_page_gets_its_tables_and_keeps_the_rest(data_dir, tmp_path):
     assert "\n\n| model | test accuracy |\n| --- | --- |\n| TextModel | 0.250 (0.125 to 0.500) |\n\n" in filled
     assert "train 2,000, test 300; seed 7" in filled and "`make run IMAGE_WEIGHTS=none`" in filled
     assert "CombinedModel - TextModel +0.062 (-0.125 to +0.250)" in filled
+    assert "test (width: upper / lower bound, median): leaf category known 0.812 (0.750 to 0.875), width 7.2." in filled
+    assert "Coverage in main categories with 50 test listings or more: 0.750 to 1.000." in filled
     assert "| set aside: no price | 2 |" in filled
     assert with_tables(filled, tmp_path) == filled
 

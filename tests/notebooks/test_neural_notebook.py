@@ -111,6 +111,7 @@ def test_what_we_learned_has_the_figures_of_the_run(executed):
         if row["model"] in ("TextModel", "CombinedModel", "ImageModel (imagenet weights)", "majority"):
             assert f"{row['test']:.1%} (" in learned
     assert f"{results['split_sizes']['test']} test listings" in learned
+    assert "ImageModel (imagenet weights) - photo model" in results["comparisons"]
 
 
 def test_shuffled_labels_leave_nothing_to_learn_and_nothing_behind(executed, tmp_path):

@@ -1,5 +1,7 @@
 """ranking/pictures.py: what stands in the pictures of the ranking notebook."""
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -48,3 +50,16 @@ def test_lists_have_a_row_for_each_query_with_its_note_and_say_where_a_photo_is_
     assert len(figure.subfigs) == 2
     assert {"Lists", "Q1", "a", "b", "Q2", "c", "NDCG 0.5", "NDCG 0.7"} <= {*words}
     assert words.count("no photo") == 1
+
+
+def test_what_the_font_lacks_is_left_out_of_captions_and_dollars_are_no_mathematics():
+    blocks, caption = {"text_embedding": np.ones(4) / 2}, "⭐ $5 to $6 👍"
+    figures = [plot_vector(blocks, {"text_embedding": 1.0}, {}, PHOTO, caption)]
+    figures += [plot_lists([[PHOTO]], [[caption]], ["NDCG 0.5"], "Lists")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for figure in figures:
+            figure.canvas.draw()
+    titles = [ax.title for figure in figures for ax in figure.findobj(plt.Axes) if "$" in ax.get_title()]
+    assert [title.get_text() for title in titles] == [" $5 to $6 "] * 2
+    assert not any(title.get_parse_math() for title in titles)
