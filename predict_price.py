@@ -18,7 +18,7 @@ import sys
 from dataclasses import asdict
 
 from marketplace.command_line import argument_parser
-from marketplace.data_folder import MODEL_FILES, DataFolder, check_data_folder
+from marketplace.data_folder import DataFolder, check_data_folder
 from marketplace.listing_text import query_text
 
 
@@ -32,19 +32,14 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def predicted_category(folder: DataFolder, text: str) -> tuple[str | None, str]:
-    """The main category of a clean text by the model that predict_category.py takes, None where no model reads texts;
-    and where it comes from, in words."""
-    if not any((folder.checkpoints / name).exists() for name in MODEL_FILES.values()):
+    """`Predictor.main_category` of the model that predict_category.py takes; None where there is no model."""
+    if not folder.trained_models():
         return None, "no model of categories is there: run train_models.py, or give --category"
 
     from models.device import pick_device
     from models.predictor import load_predictor
 
-    predictor = load_predictor(folder, pick_device())
-    if not predictor.reads_text:
-        return None, f"the {predictor.name} model reads no text: give --category"
-    best = predictor.predict(text, None, 1).predictions[0]
-    return best.category, f"{best.probability:.0%} by the {predictor.name} model, which knows main categories"
+    return load_predictor(folder, pick_device()).main_category(text)
 
 
 def pounds(price: float) -> str:

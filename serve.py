@@ -9,9 +9,10 @@ print with --json; writes nothing but the index where it is missing or stale. Th
 if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
     from marketplace.command_line import run
 
-    run("serve")
+    run("serve", stopped="stopped.")
 
 import argparse
+import asyncio
 import ipaddress
 import socket
 import sys
@@ -19,11 +20,12 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from marketplace.command_line import argument_parser
-from marketplace.data_folder import MODEL_FILES, ROOT, DataFolder, QueryError, UserError
+from marketplace.data_folder import ROOT, DataFolder, QueryError, UserError
 from marketplace.dataset import query_pixels
 from marketplace.listing_text import query_text
 from marketplace.photo_cleaning import MAX_PIXELS, PhotoError
@@ -47,6 +49,8 @@ except ModuleNotFoundError as error:
 MAX_PHOTO_BYTES = 10_000_000
 MAX_BODY_BYTES = MAX_PHOTO_BYTES + 500_000  # with the other fields
 MAX_REQUEST_LINE = 256 * 1024  # bytes: the page's address holds the text, each character as up to 12 bytes
+WAITING = 30  # requests for the networks at once, of the 40 threads that FastAPI has
+DRAIN_SECONDS = 5  # in which a client may send the rest of a request that is refused
 PHOTO_SIZE = 400  # pixels of a listing's photo, twice what a card shows, for dense screens
 TOO_LARGE = f"the request is too large: give a photo of at most {MAX_PHOTO_BYTES // 1_000_000} MB."
 HEADERS = {
@@ -79,8 +83,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def check_trained(folder: DataFolder) -> None:
     """Raises UserError when there is no clean table or no model."""
-    models = {folder.checkpoints / file for file in MODEL_FILES.values()}
-    if not folder.products_table_clean.is_file() or not any(path.is_file() for path in models):
+    if not folder.products_table_clean.is_file() or not folder.trained_models():
         sample = folder.path.resolve() == ROOT / "data" / "sample"
         command = "make run" if sample else f"make run DATA_DIR={folder.path}"
         raise UserError(f"{folder.path} has no trained models yet: run {command} first.")
@@ -91,8 +94,8 @@ class Api:
 
     FastAPI calls each endpoint in a thread beside the event loop. The networks and Pillow work in one further thread:
     tokenizers and Pillow's warnings are not thread-safe, torch uses all cores anyway and keeps threads for each thread
-    that calls it, and only one large photo is decoded at a time. A ranking by product does not wait for it, unless 40
-    requests do, which is all of FastAPI's threads.
+    that calls it, and only one large photo is decoded at a time. At most WAITING requests wait for it, so that threads
+    are left for a ranking by product, which does not.
     """
 
     def __init__(self, folder: DataFolder):
@@ -112,10 +115,19 @@ class Api:
             self.query_encoder = encoder  # one copy of the weights
         self.price_model = load_price_model(folder) if (folder.checkpoints / PRICE_MODEL).exists() else None
         self.worker = ThreadPoolExecutor(1)
+        self.places = BoundedSemaphore(WAITING)
         self.rank(text="a first query, so that all is loaded", near=self.ranker.index.listings["location"][0])
+        if self.price_model is not None:
+            _ = self.price_model.gazetteer  # so that the first price with a place does not wait for it
 
     def in_worker(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return self.worker.submit(work, *arguments).result()
+        """What `work` returns; raises HTTPException when too many requests wait already."""
+        if not self.places.acquire(blocking=False):
+            raise HTTPException(503, "the server has too much to do: try again in a minute.")
+        try:
+            return self.worker.submit(work, *arguments).result()
+        finally:
+            self.places.release()
 
     def pixels(self, photo: UploadFile, size: int) -> Any:
         """Pixels (S, S, 3) uint8 of an uploaded photo; raises QueryError if it cannot be read."""
@@ -137,12 +149,13 @@ class Api:
         return self.in_worker(self.predictor.predict, words, pixels, top)
 
     def price(self, text: Annotated[str, WORDS], category: Name = None, location: Name = None) -> Any:
-        """An estimate of a product's price in pounds; without a category, in the one that /api/category gives."""
+        """An estimate of a product's price in pounds; without a category, in the most probable one of the text, if the
+        model reads texts."""
         if self.price_model is None:
             raise HTTPException(503, "this data folder has no price model: run make run, then start the server again.")
         words = query_text(text)
-        if category is None and self.predictor.reads_text:
-            category = self.category(words, top=1).predictions[0].category
+        if category is None:
+            category, _ = self.in_worker(self.predictor.main_category, words)
         return self.price_model.estimate(words, category, location)
 
     def rank(
@@ -233,12 +246,11 @@ def create_app(api: Api, host: str = "127.0.0.1") -> FastAPI:
         elif int(request.headers.get("content-length", 0)) > MAX_BODY_BYTES:
             refusal = fault(413, TOO_LARGE)
         if refusal is not None:
-            with suppress(ClientDisconnect):
-                received = 0
-                async for part in request.stream():  # a client reads the answer only when it has sent everything
-                    received += len(part)
-                    if received > MAX_BODY_BYTES:
-                        break
+            with suppress(ClientDisconnect, TimeoutError):
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    async for _ in request.stream():  # a client reads the answer only when it has sent everything
+                        pass
+            refusal.headers["Connection"] = "close"  # or the server would go on reading what is left
         response = refusal or await answer(request)
         response.headers.update(HEADERS)
         response.headers.setdefault("Cache-Control", "no-cache")

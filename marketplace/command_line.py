@@ -69,12 +69,15 @@ def open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def run(main: Callable[[], object] | str) -> None:
+STOPPED = "stopped by Ctrl-C: finished work is kept, run the command again to continue."
+
+
+def run(main: Callable[[], object] | str, stopped: str = STOPPED) -> None:
     """Run a script's `main`, or `main` of the module of that name, which is imported first.
 
     Exits with 1 and one sentence on stderr when it cannot be done, 2 for wrong arguments (argparse), 130 for Ctrl-C,
-    also while the modules that the script needs are imported. MARKETPLACE_TRACEBACK=1 shows the whole traceback of an
-    unexpected exception.
+    with the sentence `stopped`, also while the modules that the script needs are imported. MARKETPLACE_TRACEBACK=1
+    shows the whole traceback of an unexpected exception.
     """
     open_streams()
     try:
@@ -83,7 +86,7 @@ def run(main: Callable[[], object] | str) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C: finished work is kept, run the command again to continue.", file=sys.stderr)
+        print(stopped, file=sys.stderr)
         sys.exit(130)
     except MemoryError:
         sys.exit("error: there is not enough free memory: close other programs or work on less data.")

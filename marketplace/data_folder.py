@@ -102,6 +102,10 @@ class DataFolder:
             else:
                 path.unlink()
 
+    def trained_models(self) -> list[str]:
+        """Names of the models of a product's category that are there, the preferred ones first."""
+        return [name for name, file in MODEL_FILES.items() if (self.checkpoints / file).is_file()]
+
     def report(self, name: str) -> Path:
         """Path of a script's report, e.g. `report("clean_tabular")`."""
         return self.path / f"{name}_report.json"

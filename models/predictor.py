@@ -89,6 +89,14 @@ class Predictor:
                 windows = self.text_encoder.encode(self.text_encoder.windows(text))
         return Categories(self.name, self.top(self.probabilities(text, windows, pixels), count))
 
+    def main_category(self, text: str) -> tuple[str | None, str]:
+        """The most probable category of a cleaned text, None when the model reads none; and how it was found, in
+        words."""
+        if not self.reads_text:
+            return None, f"the {self.name} model reads no text: give --category"
+        best = self.predict(text, None, 1).predictions[0]
+        return best.category, f"{best.probability:.0%} by the {self.name} model, which knows main categories"
+
     @torch.inference_mode()
     def probabilities(self, text: str | None, windows: np.ndarray | None, pixels: np.ndarray | None) -> np.ndarray:
         """Probabilities (C,) of the categories from a text, its embedded windows where there is an encoder, a photo's
@@ -117,7 +125,7 @@ def load_predictor(
     Raises UserError as `load_checkpoint` and `load_model`, and when a fused model belongs to another CombinedModel.
     """
     paths = {name: folder.checkpoints / file for name, file in MODEL_FILES.items()}
-    name = name or next((name for name, path in paths.items() if path.exists()), "combined")
+    name = name or next(iter(folder.trained_models()), "combined")
     path = checkpoint or paths[name]
     if checkpoint or name in NETWORKS:
         predictor = _network_predictor(path, device)

@@ -216,7 +216,11 @@ async function start() {
       if (file && choosePhoto(file)) search();
     });
   }
-  for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault()); // not opened
+  for (const kind of ["dragover", "drop"]) {
+    window.addEventListener(kind, (event) => {
+      if (event.dataTransfer.types.includes("Files")) event.preventDefault(); // not opened; words may be dropped as ever
+    });
+  }
   window.addEventListener("popstate", restore);
   try {
     const { categories } = await ask("/health", {});

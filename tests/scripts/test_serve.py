@@ -9,10 +9,12 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from itertools import product
+from threading import Event, Thread
 
 import httpx2
 import pytest
@@ -45,7 +47,9 @@ def folder(sample_folder, tmp_path_factory) -> DataFolder:
 
 @pytest.fixture(scope="module")
 def api(folder) -> serve.Api:
-    return serve.Api(folder)
+    api = serve.Api(folder)
+    assert "gazetteer" in vars(api.price_model)  # the first price with a place does not wait for it
+    return api
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +228,12 @@ def test_a_price_is_what_the_command_prints(client, folder, category, monkeypatc
 def test_without_a_category_a_price_is_of_the_predicted_one(client):
     predicted = client.post("/api/category", data={"text": "oak chair", "top": 1}).json()["predictions"][0]["category"]
     assert client.post("/api/price", data={"text": "oak chair"}).json()["category"] == predicted
+
+
+def test_where_no_model_reads_texts_a_price_is_that_of_words_alone(client, api, monkeypatch):
+    monkeypatch.setattr(type(api.predictor), "reads_text", False)
+    answer = client.post("/api/price", data={"text": "oak chair"})
+    assert answer.status_code == 200 and "category" in answer.json() and answer.json()["category"] is None
 
 
 def test_without_a_price_model_a_sentence_says_so(client, api, monkeypatch):
@@ -438,6 +448,21 @@ def test_many_at_once_get_the_answers_of_one_at_a_time(client):
         assert list(threads.map(answer, queries)) == alone
 
 
+def test_when_too_many_wait_a_ranking_by_product_does_not(client, api):
+    go_on = Event()
+    api.worker.submit(go_on.wait, 120)
+    with ThreadPoolExecutor(serve.WAITING) as threads:
+        try:
+            waiting = [threads.submit(client.post, "/api/rank", data={"text": "lamp"}) for _ in range(serve.WAITING)]
+            while api.worker._work_queue.qsize() < serve.WAITING:
+                time.sleep(0.01)
+            assert client.post("/api/rank", data={"product": EVIL_ID}).status_code == 200
+            assert "too much to do" in check_fault(client.post("/api/rank", data={"text": "lamp"}), 503)
+        finally:
+            go_on.set()
+        assert [answer.result().status_code for answer in waiting] == [200] * serve.WAITING
+
+
 def test_an_answer_needs_no_network(client, photo, monkeypatch):
     def refuse(*arguments):
         raise AssertionError("a connection was opened")
@@ -535,7 +560,7 @@ def test_the_server_as_a_process(folder, photo, host):
             _, notes = process.communicate(timeout=120)
     assert process.returncode == 130
     assert ("there is no password" in notes) == (host == "0.0.0.0")
-    assert "Traceback" not in notes
+    assert "Traceback" not in notes and notes.splitlines()[-1] == "stopped."
 
 
 def go_away_in_the_middle(address: tuple[str, int]) -> None:
@@ -544,6 +569,22 @@ def go_away_in_the_middle(address: tuple[str, int]) -> None:
         head = f"POST /api/rank HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n"
         with socket.create_connection(address) as client:
             client.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n".encode())
+
+
+def test_a_refused_request_that_does_not_end_is_closed(api, monkeypatch):
+    monkeypatch.setattr(serve, "DRAIN_SECONDS", 0.2)
+    with serve.open_socket("127.0.0.1", 0) as listening:
+        server = serve.make_server(serve.create_app(api))
+        thread = Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            with socket.create_connection(listening.getsockname(), timeout=30) as connection:
+                connection.sendall(b"POST /api/rank HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000000\r\n\r\n--x")
+                answer = b"".join(iter(lambda: connection.recv(65536), b""))  # until the server closes
+            assert answer.startswith(b"HTTP/1.1 413") and b"at most 10 MB" in answer
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def assert_answers(address: str, photo: bytes) -> None:
