@@ -11,6 +11,8 @@ from matplotlib.cm import ScalarMappable
 from evaluation.metrics import calibration_bins, expected_calibration_error
 from evaluation.plots import MODEL_COLOURS, SPLIT_COLOURS, drawable
 
+TRAINING_COLOURS = {"frozen": "#0072B2", "fine-tuned": "#D55E00", "random initialisation": "#999999"}
+
 
 def plot_training(
     history: Sequence[Mapping[str, float]], kept: int, sizes: Mapping[str, int], what: str, title: str
@@ -41,10 +43,9 @@ def plot_transfer(table: pd.DataFrame, size: str, score: str, ax: plt.Axes) -> N
     `table` has the columns `training`, `size`, `score` and, as far as they are known, `deviation` and `pixels`.
     """
     table = table.assign(pixels=table.get("pixels", 0), deviation=table.get("deviation", np.nan))
-    colours = dict(zip(table["training"].unique(), ("#0072B2", "#D55E00", "#999999"), strict=False))
     styles = dict(zip(sorted(table["pixels"].unique()), ("-", "--", ":"), strict=False))
     for (training, pixels), of_each in table.groupby(["training", "pixels"], sort=False):
-        look = {"color": colours[training], "linestyle": styles[pixels], "marker": "o", "markersize": 4, "capsize": 3}
+        look = {"color": TRAINING_COLOURS[training], "linestyle": styles[pixels], "marker": "o", "markersize": 4, "capsize": 3}
         label = f"{training}, {pixels} pixels" if pixels else training
         ax.errorbar(of_each[size], of_each[score], of_each["deviation"].astype(float), label=label, **look)
     ax.set(xscale="log", xlabel=size, ylabel=f"{score} (13 categories)", ylim=(0, 1))
