@@ -45,9 +45,10 @@ def plot_transfer(table: pd.DataFrame, size: str, score: str, ax: plt.Axes) -> N
     table = table.assign(pixels=table.get("pixels", 0), deviation=table.get("deviation", np.nan))
     styles = dict(zip(sorted(table["pixels"].unique()), ("-", "--", ":"), strict=False))
     for (training, pixels), of_each in table.groupby(["training", "pixels"], sort=False):
-        look = {"color": TRAINING_COLOURS[training], "linestyle": styles[pixels], "marker": "o", "markersize": 4, "capsize": 3}
+        look = {"linestyle": styles[pixels], "marker": "o", "markersize": 4, "capsize": 3}
         label = f"{training}, {pixels} pixels" if pixels else training
-        ax.errorbar(of_each[size], of_each[score], of_each["deviation"].astype(float), label=label, **look)
+        deviation, colour = of_each["deviation"].astype(float), TRAINING_COLOURS[training]
+        ax.errorbar(of_each[size], of_each[score], deviation, label=label, color=colour, **look)
     ax.set(xscale="log", xlabel=size, ylabel=f"{score} (13 categories)", ylim=(0, 1))
     sizes = sorted(table[size].unique())
     ax.set_xticks(sizes, [f"{count:,}" for count in sizes])
