@@ -64,7 +64,8 @@ sample: $(SAMPLE) ## make the sample marketplace in data/sample
 
 notebooks: $(CLEAN_TABLE) $(CLEAN_IMAGES) ## run the committed notebooks anew, in place, on the sample
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
-		--ExecutePreprocessor.timeout=-1 --KernelManager.transport=ipc $(NOTEBOOKS:%=%.ipynb)
+		--ExecutePreprocessor.timeout=-1 --KernelManager.transport=ipc --KernelManager.ip=$(DATA_DIR)/kernel \
+		$(NOTEBOOKS:%=%.ipynb)
 
 tables: .venv/installed ## write the tables and the chart of README and docs from docs/results
 	$(BIN)/python -m evaluation.pages

@@ -6,18 +6,22 @@ ipykernel warns of TCP, over which other users of the machine could listen. Sour
 https://jupyter-client.readthedocs.io/en/stable/api/jupyter_client.html#jupyter_client.manager.KernelManager.transport
 """
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 from papermill.cli import papermill
 from papermill.engines import NBClientEngine, papermill_engines
 from traitlets.config import Config
 
 
 class LocalEngine(NBClientEngine):
-    """papermill's own engine with the kernel manager's transport `ipc`."""
+    """papermill's own engine with the kernel manager's transport `ipc`, its sockets in a temporary folder."""
 
     @classmethod
     def execute_managed_notebook(cls, *arguments, **options):
-        config = Config(KernelManager={"transport": "ipc"})
-        return super().execute_managed_notebook(*arguments, config=config, **options)
+        with TemporaryDirectory() as folder:
+            config = Config(KernelManager={"transport": "ipc", "ip": str(Path(folder) / "kernel")})
+            return super().execute_managed_notebook(*arguments, config=config, **options)
 
 
 if __name__ == "__main__":

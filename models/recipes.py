@@ -48,11 +48,12 @@ TEXT_RECIPE = Recipe(
 )
 IMAGE_RECIPE = Recipe(
     epochs=22,
-    batch_size=64,
-    learning_rate=2e-3,
+    batch_size=32,
+    learning_rate=1e-3,
     weight_decay=0.05,
     warm_up=0.15,
     label_smoothing=0.05,
+    clip_norm=1.0,
 )
 FINE_TUNING_RECIPE = Recipe(  # from trials with EfficientNet-Lite0 on real photos; benchmarks/transfer.py measures it
     epochs=8,
