@@ -244,7 +244,7 @@ class Trainer:
             self.device,
             self.recipe.label_smoothing,
             self._after_step,
-            self.recipe.scales[len(self.history) * len(self.recipe.scales) // self.recipe.epochs],
+            self._scale(),
             self.recipe.clip_norm,
         )
         loss, accuracy = from_first_process(self._validate)
@@ -260,6 +260,12 @@ class Trainer:
         )
         if best_epoch(self.history) == len(self.history) - 1:
             self.best_weights = {name: tensor.clone() for name, tensor in self._evaluated().state_dict().items()}
+
+    def _scale(self) -> float:
+        """Of the photos of this epoch, counted from the end: the last epoch is at the last scale, however few there
+        are."""
+        left, scales = self.recipe.epochs - 1 - len(self.history), self.recipe.scales
+        return scales[-1 - left * len(scales) // self.recipe.epochs]
 
     def _after_step(self) -> None:
         self.scheduler.step()
