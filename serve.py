@@ -116,9 +116,8 @@ class Api:
         self.price_model = load_price_model(folder) if (folder.checkpoints / PRICE_MODEL).exists() else None
         self.worker = ThreadPoolExecutor(1)
         self.places = BoundedSemaphore(WAITING)
-        self.rank(text="a first query, so that all is loaded", near=self.ranker.index.listings["location"][0])
-        if self.price_model is not None:
-            _ = self.price_model.gazetteer  # so that the first price with a place does not wait for it
+        self.rank(text="a first query, so that all is loaded")
+        _ = self.ranker.gazetteer, self.price_model and self.price_model.gazetteer  # no query with a place waits for it
 
     def in_worker(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """What `work` returns; raises HTTPException when too many requests wait already."""

@@ -1,24 +1,22 @@
 """How much faster the networks are trained here than in the straightforward way, on the same products, in one process.
 
     python -m benchmarks.training [--data-dir data/sample] [--products 200] [--rounds 2] [--compile]
-        [--accuracy] [--recipes] [--save]
+        [--recipes] [--save]
 
 The straightforward way decodes each photo and embeds each text whenever it is needed, one at a time, works in float32
-and computes every gradient. Both ways run in turn; the fastest round of each counts. `--accuracy` also trains both ways
-from random initialisation with three seeds and compares their accuracies. Writes nothing; needs a data folder on which
-the data scripts ran.
+and computes every gradient. Both ways run in turn; the fastest round of each counts. `--recipes` also trains
+ImageModel from random initialisation by its recipe and by two others. Needs a data folder on which the data scripts
+ran.
 """
 
 import contextlib
 import io
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -26,7 +24,7 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.saving import add_save_option, comparison, save_rows
@@ -35,13 +33,11 @@ from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder
 from marketplace.dataset import (
     Photos,
-    examples_of_split,
     load_main_categories,
     load_photos,
     load_products,
-    rows_of_split,
 )
-from models import CombinedModel, ImageModel, TextModel, training
+from models import CombinedModel, ImageModel
 from models.batches import Batches, Texts
 from models.device import has_fast_bfloat16
 from models.image_model import (
@@ -52,22 +48,19 @@ from models.image_model import (
     MAXIMUM_TINT,
     PRETRAINED_SIZE,
     ZOOM,
-    evaluation_transform,
     train_transform,
 )
-from models.leaf_categories import LeafCategories, leaf_labels
 from models.outputs import photo_outputs, text_outputs
-from models.recipes import FINE_TUNING_RECIPE, IMAGE_RECIPE, TEXT_RECIPE, photo_trainer
+from models.recipes import FINE_TUNING_RECIPE, IMAGE_RECIPE, photo_trainer
 from models.text_encoder import TextEncoder
 from models.text_model import TOKENS
-from models.training import Learner, Trainer, TrainingOptions, train_one_epoch
+from models.training import Learner, TrainingOptions, train_one_epoch
 from shallow.fusion import fit_fusion
 
 CPU = torch.device("cpu")
 BATCH_SIZE = 64
-SEEDS = (1, 2, 3)
+SEED = 7
 ACCURACIES = (0.5, 0.6, 0.7, 0.8)  # of ImageModel per photo, on validation
-PHOTOS_FOR_ACCURACY = 1500  # of train
 
 
 class ProductsOneByOne(Dataset):
@@ -222,82 +215,16 @@ def bench_combined(
     return report("CombinedModel epoch, products", len(texts), in_turn(ways, rounds))
 
 
-def text_accuracy(products: pd.DataFrame, classes: int) -> list[dict]:
-    """Texts embedded one by one in float32 against texts in batches of similar length."""
-    train, validation = (rows_of_split(products, split) for split in ("train", "validation"))
-    codes = products["main_category_code"].to_numpy(np.int64)
-    texts, plain = products["text"].tolist(), float32_encoder()
-    one_by_one = torch.stack([embed_one(plain, text) for text in texts])  # (N, 50, 768) float32
-    by_length = TextEncoder().encode(texts)  # (N, 50, 768) float16
-    examples = TensorDataset(one_by_one[train], torch.from_numpy(codes[train]))
-    recipe, options = replace(TEXT_RECIPE, epochs=4, average_decay=0.0), TrainingOptions(device=CPU)
-    return compare(
-        "TextModel",
-        lambda train, validation: Trainer(Learner(TextModel(classes)), train, validation, recipe, options),
-        DataLoader(examples, BATCH_SIZE, shuffle=True, drop_last=True),
-        Batches(one_by_one.numpy(), validation, codes[validation], 256),
-        Batches(by_length, train, codes[train], BATCH_SIZE, shuffle=True, transform=torch.Tensor.float),
-        Batches(by_length, validation, codes[validation], 256, transform=torch.Tensor.float),
-    )
-
-
-def image_accuracy(photos: Photos, paths: list[Path], products: pd.DataFrame, classes: int) -> list[dict]:
-    """Photos decoded and transformed one by one against decoded photos in batches."""
-    train, validation = (examples_of_split(photos, products, split) for split in ("train", "validation"))
-    train = train[:PHOTOS_FOR_ACCURACY]
-    codes = products["main_category_code"].to_numpy(np.int64)[photos.product_rows]
-    leaves, main_of_leaf = leaf_labels(products["category"].iloc[photos.product_rows[train]], codes[train])
-    recipe, options = replace(IMAGE_RECIPE, epochs=10), TrainingOptions(device=CPU)
-
-    def trainer(train, validation) -> Trainer:
-        model = ImageModel(classes)
-        model.start_from_scratch()
-        return Trainer(LeafCategories(model, main_of_leaf), train, validation, recipe, options)
-
-    examples = ProductsOneByOne([paths[row] for row in train], leaves, [])
-    held_out = Batches(photos.pixels, validation, codes[validation], 256, transform=evaluation_transform)
-    return compare(
-        "ImageModel from random initialisation, per photo",
-        trainer,
-        DataLoader(examples, recipe.batch_size, shuffle=True, drop_last=True),
-        held_out,
-        Batches(photos.pixels, train, leaves, recipe.batch_size, shuffle=True, transform=train_transform),
-        held_out,
-    )
-
-
-def compare(
-    name: str, make_trainer: Callable[..., Trainer], plain_train, plain_validation, train, validation
-) -> list[dict]:
-    """Train both ways with every seed; prints and returns the validation accuracies after the last epoch."""
-    ways = {"straightforward": (plain_train, plain_validation), "ours": (train, validation)}
-    print(f"{name}, validation accuracy after the last epoch, seeds {', '.join(map(str, SEEDS))}")
-    in_float32 = mock.patch.object(training, "autocast", lambda device: contextlib.nullcontext())
-    rows = []
-    for way, batches in ways.items():
-        scores = []
-        for seed in SEEDS:
-            torch.manual_seed(seed)
-            precision = in_float32 if way == "straightforward" else contextlib.nullcontext()
-            with precision, contextlib.redirect_stdout(io.StringIO()):
-                scores.append(make_trainer(*batches).fit()[-1]["validation_accuracy"])
-        shown = ", ".join(f"{score:.1%}" for score in scores)
-        mean, deviation = statistics.mean(scores), statistics.stdev(scores)
-        print(f"  {way}: {shown}; mean {mean:.1%}, deviation {deviation:.1%}")
-        rows.append({"model": name, "way": way, "validation accuracy": mean, "deviation of seeds": deviation})
-    return rows
-
-
 def recipes(photos: Photos, products: pd.DataFrame, classes: int) -> list[dict]:
     """Seconds until ImageModel from random initialisation has an accuracy: without clipped gradients, by large batches
     at a high rate, and by the recipe; one seed."""
     rows = []
     without = replace(IMAGE_RECIPE, clip_norm=0.0)
     for recipe in (without, replace(without, batch_size=64, learning_rate=2e-3), IMAGE_RECIPE):
-        torch.manual_seed(SEEDS[0])
+        torch.manual_seed(SEED)
         model = ImageModel(classes)
         model.start_from_scratch()
-        options = TrainingOptions(SEEDS[0], CPU)
+        options = TrainingOptions(SEED, CPU)
         with contextlib.redirect_stdout(io.StringIO()):
             history = pd.DataFrame(photo_trainer(model, None, products, photos, recipe, options).fit())
         seconds = history["seconds"].cumsum()
@@ -323,7 +250,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=positive_int, default=2)
     parser.add_argument("--image-size", type=positive_int, default=64)
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile, which needs a C++ compiler")
-    parser.add_argument("--accuracy", action="store_true", help="also train both ways with three seeds")
     parser.add_argument("--recipes", action="store_true", help="also train ImageModel by its recipe and by two others")
     add_save_option(parser)
     arguments = parser.parse_args()
@@ -349,10 +275,6 @@ def main() -> None:
         found = recipes(photos, products, classes)
         if arguments.save:
             save_rows("training_recipes", found, dataset=dataset_name(arguments.data_dir))
-    if arguments.accuracy:
-        scores = text_accuracy(products, classes) + image_accuracy(photos, paths, products, classes)
-        if arguments.save:
-            save_rows("training_accuracy", scores, dataset=dataset_name(arguments.data_dir))
     if arguments.save:
         save_rows("training", rows, dataset=dataset_name(arguments.data_dir))
 

@@ -5,7 +5,7 @@
 
 EfficientNet-Lite0 stands in for ResNet50, whose weights come from the network only. Frozen, its features go into a
 logistic regression; fine-tuned and from random initialisation it is trained as ImageModel is, with the same head,
-batches, transforms and recipes, from random initialisation at the same size of photos. Scored per product on the
+batches, transforms and recipes, from random initialisation at 64 pixels whatever the SIZES. Scored per product on the
 validation split, on which the epoch and the regression's C are chosen, too. The best on all train listings is then
 scored on test, alone and fused with the words.
 
@@ -14,6 +14,7 @@ does not train again what it finds there.
 """
 
 import contextlib
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ from shallow.words import fit_on_train, log_probabilities, mean_embedding_model,
 FROZEN, FINE_TUNED, RANDOM = "frozen", "fine-tuned", "random initialisation"
 FROZEN_BLOCKS = 5  # and the stem: like ResNet50's frozen layers, they end where a photo has an eighth of its side
 SEED = 7
+RECIPES = {FINE_TUNED: FINE_TUNING_RECIPE, RANDOM: IMAGE_RECIPE}
 
 
 class EfficientNetLite0(nn.Module):
@@ -101,28 +103,30 @@ def frozen_logits(photos: Photos, products: pd.DataFrame, classes: int) -> np.nd
     return logits
 
 
-def trained_logits(photos: Photos, products: pd.DataFrame, classes: int, pretrained: bool) -> np.ndarray:
+def trained_logits(photos: Photos, products: pd.DataFrame, classes: int, training: str) -> np.ndarray:
     """Logits (N, C) of a network that is trained in silence, the mean over each product's photos."""
     torch.manual_seed(SEED)
     options = TrainingOptions(SEED, pick_device())
-    network = EfficientNetLite0(classes, pretrained)
-    head, recipe = (network.network._fc, FINE_TUNING_RECIPE) if pretrained else (None, IMAGE_RECIPE)
+    network = EfficientNetLite0(classes, pretrained=training == FINE_TUNED)
+    head = network.network._fc if training == FINE_TUNED else None
     with contextlib.redirect_stdout(io.StringIO()):
-        photo_trainer(network, head, products, photos, recipe, options).fit()
+        photo_trainer(network, head, products, photos, RECIPES[training], options).fit()
     logits = photo_outputs(network, photos, options.device)
     return mean_per_product(logits, photos.product_rows, len(products))
 
 
 def logits_of(training: str, folder: DataFolder, size: int, part: pd.DataFrame) -> np.ndarray:
     """Logits (N, C) of all products, NaN for those without a photo; from the file of an earlier run if there is one."""
-    path = folder.results / "transfer" / f"{training}_{size}_{len(rows_of_split(part, 'train'))}.npz"
+    learned = [RECIPES.get(training), *part[["id", "category", "main_category_code", "split"]].to_numpy().tolist()]
+    digest = hashlib.sha256(repr(learned).encode()).hexdigest()[:8]  # a file of another recipe or table is not reused
+    path = folder.results / "transfer" / f"{training}_{size}_{len(rows_of_split(part, 'train'))}_{digest}.npz"
     if not path.exists():
         clean_missing_photos(folder, size)
         photos, classes = load_photos(folder.path, part, size), len(load_main_categories(folder.path))
         if training == FROZEN:
             logits = frozen_logits(photos, part, classes)
         else:
-            logits = trained_logits(photos, part, classes, pretrained=training == FINE_TUNED)
+            logits = trained_logits(photos, part, classes, training)
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_whole(path) as partial, open(partial, "wb") as file:
             np.savez(file, logits=logits)
