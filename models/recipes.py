@@ -53,7 +53,6 @@ IMAGE_RECIPE = Recipe(
     weight_decay=0.05,
     warm_up=0.15,
     label_smoothing=0.05,
-    clip_norm=1.0,
 )
 FINE_TUNING_RECIPE = Recipe(  # from trials with EfficientNet-Lite0 on real photos; benchmarks/transfer.py measures it
     epochs=8,

@@ -33,7 +33,6 @@ class Recipe:
     weight_decay: float = 0.01
     warm_up: float = 0.3  # share of the steps in which the rate rises
     label_smoothing: float = 0.0
-    clip_norm: float = 0.0  # larger gradients are scaled down to this norm; 0 leaves them
     average_decay: float = 0.0  # of the moving average of the weights; 0 uses the last weights
     scales: tuple[float, ...] = (1.0,)  # of the photos' sides, in equal parts of the epochs: progressive resizing
     patience: int = 0  # early stopping after so many epochs without a better validation score; 0 turns it off
@@ -91,13 +90,11 @@ def train_one_epoch(
     label_smoothing: float = 0.0,
     after_step: Callable[[], None] = lambda: None,
     scale: float = 1.0,
-    clip_norm: float = 0.0,
 ) -> dict[str, float]:
     """Train on every batch once; returns the mean `loss` and the `accuracy`, both as `evaluate` measures them: in the
     classes of validation and without label smoothing. But the weights change meanwhile, and photos are augmented.
 
     `after_step` is called after each step of the optimizer. Photos are resized by the factor `scale`.
-    Gradients whose norm is above `clip_norm` are scaled down to it.
 
     Raises UserError when memory runs out, and at the end of the epoch when a loss was not finite.
     """
@@ -114,8 +111,6 @@ def train_one_epoch(
                 logits = learner(inputs).float()
                 loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
             loss.backward()
-            if clip_norm:
-                nn.utils.clip_grad_norm_(learner.parameters(), clip_norm)
             optimizer.step()
         after_step()
         optimised.append(loss.detach())
@@ -245,7 +240,6 @@ class Trainer:
             self.recipe.label_smoothing,
             self._after_step,
             self._scale(),
-            self.recipe.clip_norm,
         )
         loss, accuracy = from_first_process(self._validate)
         self.history.append(
