@@ -196,14 +196,3 @@ def test_its_figures_are_those_of_the_saved_networks(executed):
     answer = json.loads(result.stdout)
     found = answer["predictions"]
     assert answer["model"] == "fused" and len(found) == 3 and found[0]["probability"] >= found[1]["probability"]
-
-
-def test_the_committed_notebook_is_a_clean_run_on_the_sample():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert cells[0].metadata.get("tags") == ["parameters"]
-    assert max(cell.source.count("\n") + 1 for cell in cells) <= 25
-    content = NOTEBOOK.read_text(encoding="utf-8")
-    assert len(content.encode()) < 2_000_000 and '"name": "stderr"' not in content
-    assert not re.search(r"(?<![\w.:/])/(home|root|tmp|work|Users)/", content)
