@@ -16,13 +16,17 @@ from marketplace.command_line import run
 from marketplace.data_folder import ROOT, DataFolder, read_json
 
 MODELS = (
-    *("TF-IDF + logistic regression", "HOG, support vector machine", "TextModel"),
-    *("ImageModel (random initialisation)", "CombinedModel", "CombinedModel and TF-IDF"),
+    "TF-IDF + logistic regression",
+    "HOG, support vector machine",
+    "TextModel",
+    "ImageModel (random initialisation)",
+    "CombinedModel",
+    "CombinedModel and TF-IDF",
 )
 
 
 def scores(folder: Path, seed: int) -> dict[str, str | float]:
-    """Test accuracy of each model on the marketplace of a seed; `shallow` is the best by words and photo."""
+    """Test accuracy of each model on the marketplace of a seed; "best shallow" is by words and photo."""
     if not DataFolder(folder).products_table.exists():
         command = [sys.executable, "make_sample_marketplace.py", "--seed", str(seed), "--data-dir", str(folder)]
         subprocess.run(command, cwd=ROOT, check=True)

@@ -24,7 +24,7 @@ from models.device import autocast, from_first_process, memory_advice, pick_devi
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyperparameters of one training run; the two recipes are in `models.recipes`."""
+    """Hyperparameters of one training run; the recipes are in `models.recipes`."""
 
     epochs: int
     batch_size: int
