@@ -36,7 +36,7 @@ help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 run: $(COPIES) ## set up, run data scripts and notebooks on DATA_DIR, print the tables of results
-	@$(BIN)/python -m evaluation.results --data-dir $(DATA_DIR)
+	@$(BIN)/python -m evaluation.tables --data-dir $(DATA_DIR)
 
 serve: .venv/serve-installed ## set up, then serve DATA_DIR as a page and an API on this machine
 	@$(BIN)/python serve.py --data-dir $(DATA_DIR)
@@ -68,7 +68,7 @@ notebooks: $(CLEAN_TABLE) $(CLEAN_IMAGES) ## run the committed notebooks anew, i
 		$(NOTEBOOKS:%=%.ipynb)
 
 tables: .venv/installed ## write the tables and the chart of README and docs from docs/results
-	$(BIN)/python -m evaluation.pages
+	$(BIN)/python -m evaluation.tables --publish
 
 lock: .venv/bin/python ## renew requirements.lock from the requirements files
 	$(BIN)/pip install --quiet uv
@@ -121,8 +121,8 @@ $(DATA_DIR)/notebooks/%.ipynb: %.ipynb $(CLEAN_TABLE) $(CLEAN_IMAGES) $(DATA_DIR
 
 # what a notebook imports, and whose checkpoints or results it reads
 $(COPIES): $(wildcard marketplace/*.py evaluation/*.py shallow/*.py)
-$(DATA_DIR)/notebooks/tabular_linear_regression.ipynb: $(wildcard models/price.py models/saving.py)
-$(DATA_DIR)/notebooks/neural_networks.ipynb: $(wildcard models/*.py ranking/index.py ranking/vectors.py) \
+$(DATA_DIR)/notebooks/tabular_linear_regression.ipynb: $(wildcard shallow/*.py)
+$(DATA_DIR)/notebooks/neural_networks.ipynb: $(wildcard models/*.py ranking/*.py) \
 	$(DATA_DIR)/notebooks/image_classification.ipynb $(DATA_DIR)/notebooks/image_weights
 $(DATA_DIR)/notebooks/product_ranking.ipynb: $(wildcard ranking/*.py) $(DATA_DIR)/notebooks/neural_networks.ipynb
 

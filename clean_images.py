@@ -6,17 +6,11 @@ Writes: clean_images_<size>/<image id>.jpg, manifest.json in it, clean_images_<s
     python clean_images.py --data-dir data --size 64
 """
 
-if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
-    from marketplace.command_line import run
-
-    run("clean_images")
-
 from pathlib import Path
 
-from marketplace.command_line import argument_parser, positive_int, print_report
+from marketplace.command_line import argument_parser, positive_int, print_report, run
 from marketplace.data_folder import DataFolder
-from marketplace.photo_folder import clean_folder
-from marketplace.photo_workers import default_workers
+from marketplace.photos import clean_folder, default_workers
 
 MAX_SIZE = 4096
 
@@ -33,3 +27,7 @@ def main() -> None:
     folder = DataFolder(arguments.data_dir)
     images = arguments.images or folder.images
     print_report(clean_folder(images, folder, arguments.size, arguments.workers, arguments.scheduler))
+
+
+if __name__ == "__main__":
+    run(main)

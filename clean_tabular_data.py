@@ -8,11 +8,6 @@ writes products_table_clean.json, main_categories.json, duplicates.json and clea
 Each step is a function from one table to the next; `clean_products` lists them in order.
 """
 
-if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
-    from marketplace.command_line import run
-
-    run("clean_tabular_data")
-
 import argparse
 import functools
 import math
@@ -26,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from marketplace.command_line import argument_parser, print_report
+from marketplace.command_line import argument_parser, print_report, run
 from marketplace.data_folder import DataFolder, UserError, write_json, write_whole
 from marketplace.gazetteer import RULES, Gazetteer, split_location
 from marketplace.listing_text import (
@@ -38,9 +33,8 @@ from marketplace.listing_text import (
     is_null,
     normalised_text,
     parse_price,
-    split_of,
 )
-from marketplace.tables import CLEAN_COLUMNS, read_table, write_table
+from marketplace.listings import CLEAN_COLUMNS, read_table, split_of, write_table
 
 NEEDED_COLUMNS = ("id", "product_name", "category", "product_description", "price", "location")
 TEXT_COLUMNS = ("product_name", "product_description", "category", "location")
@@ -341,3 +335,7 @@ def main() -> None:
     report = {"source": folder.products_table.name, **bounds, **report, "seconds": seconds}
     write_json(folder.report("clean_tabular"), report)
     print_report(report)
+
+
+if __name__ == "__main__":
+    run(main)

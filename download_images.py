@@ -5,11 +5,6 @@ Writes: images/<image id>.jpg, each whole or not at all, and download_images_rep
 Usage:  python download_images.py [--data-dir data] [--workers 16] [--limit N]
 """
 
-if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
-    from marketplace.command_line import run
-
-    run("download_images")
-
 import argparse
 import re
 import time
@@ -23,10 +18,10 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar
+from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar, run
 from marketplace.data_folder import DataFolder, UserError, read_json, remove_old_partial_files, write_json, write_whole
-from marketplace.photo_cleaning import is_photo
-from marketplace.tables import read_table
+from marketplace.listings import read_table
+from marketplace.photos import is_photo
 
 MAX_BYTES = 20_000_000
 MAX_REDIRECTS = 5  # each may take as long as the time limit, and requests would follow 30
@@ -247,3 +242,7 @@ def main() -> None:
     if not_fetched and not report["fetched"] and not there:
         reason = max(not_fetched, key=lambda name: len(not_fetched[name]))
         raise UserError(f"no photo could be fetched ({reason}): check the network and the links of the images table.")
+
+
+if __name__ == "__main__":
+    run(main)

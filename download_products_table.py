@@ -6,11 +6,6 @@ products_table.json, images_table.json and download_report.json in the data fold
     python download_products_table.py [--data-dir data] [--credentials FILE] [--tables products images] [--force]
 """
 
-if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
-    from marketplace.command_line import run
-
-    run("download_products_table")
-
 import argparse
 import codecs
 import functools
@@ -27,7 +22,7 @@ import sqlalchemy
 from sqlalchemy import Text, case, cast, func, literal
 from sqlalchemy.exc import SAWarning
 
-from marketplace.command_line import argument_parser, progress_bar
+from marketplace.command_line import argument_parser, progress_bar, run
 from marketplace.data_folder import DataFolder, UserError, read_json, write_json, write_whole
 from marketplace.database_source import DATABASE_ERRORS, Source, explain, find_source, make_engine
 
@@ -200,3 +195,7 @@ def main() -> None:
     source = find_source(folder, arguments.credentials)
     print(f"source: {source.place} (from {source.found_in})", flush=True)
     download_tables(folder, source, arguments.tables, arguments.timeout, arguments.force)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -6,16 +6,11 @@ folder, by default data/sample. The same seed gives the same rows and the same d
     python make_sample_marketplace.py [--listings 1300] [--photos / --no-photos] [--seed 7]
 """
 
-if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
-    from marketplace.command_line import run
-
-    run("make_sample_marketplace")
-
 import argparse
 import os
 from pathlib import Path
 
-from marketplace.command_line import argument_parser, positive_int
+from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder
 from sample_marketplace.contact_sheet import write_contact_sheet
 from sample_marketplace.files import Settings, make_marketplace
@@ -41,3 +36,7 @@ def main() -> None:
         return
     settings = Settings(arguments.listings, arguments.photos, arguments.seed)
     print(make_marketplace(DataFolder(arguments.data_dir), settings, arguments.workers, arguments.force))
+
+
+if __name__ == "__main__":
+    run(main)

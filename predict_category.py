@@ -7,18 +7,13 @@ there, another by its name (--model), or any network's file (--checkpoint). The 
 it, the words as clean_tabular_data.py does.
 """
 
-if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
-    from marketplace.command_line import run
-
-    run("predict_category")
-
 import argparse
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from marketplace.command_line import argument_parser, positive_int
+from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import MODEL_FILES, DataFolder, check_data_folder
 from marketplace.listing_text import query_text
 
@@ -44,9 +39,9 @@ def main() -> None:
     if arguments.checkpoint is None:
         check_data_folder(arguments.data_dir)
 
-    from marketplace.dataset import load_query_photo
+    from marketplace.photos import load_query_photo
     from models.device import pick_device
-    from models.predictor import load_predictor
+    from models.predict import load_predictor
 
     predictor = load_predictor(DataFolder(arguments.data_dir), pick_device(), arguments.model, arguments.checkpoint)
     pixels = None if arguments.image is None else load_query_photo(arguments.image, predictor.photo_size)
@@ -57,3 +52,7 @@ def main() -> None:
     else:
         for line in found.predictions:
             print(f"{line.probability:6.1%}  {line.category}")
+
+
+if __name__ == "__main__":
+    run(main)

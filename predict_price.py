@@ -7,17 +7,12 @@ Reads checkpoints/price_model.skops of the data folder, which tabular_linear_reg
 --category the model that predict_category.py takes, which knows main categories. Writes nothing.
 """
 
-if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
-    from marketplace.command_line import run
-
-    run("predict_price")
-
 import argparse
 import json
 import sys
 from dataclasses import asdict
 
-from marketplace.command_line import argument_parser
+from marketplace.command_line import argument_parser, run
 from marketplace.data_folder import DataFolder, check_data_folder
 from marketplace.listing_text import query_text
 
@@ -37,7 +32,7 @@ def predicted_category(folder: DataFolder, text: str) -> tuple[str | None, str]:
         return None, "no model of categories is there: run train_models.py, or give --category"
 
     from models.device import pick_device
-    from models.predictor import load_predictor
+    from models.predict import load_predictor
 
     return load_predictor(folder, pick_device()).main_category(text)
 
@@ -51,7 +46,7 @@ def main() -> None:
     text = query_text(arguments.text)
     check_data_folder(arguments.data_dir)
 
-    from models.price import load_price_model
+    from shallow.price import load_price_model
 
     folder = DataFolder(arguments.data_dir)
     model = load_price_model(folder)
@@ -72,3 +67,7 @@ def main() -> None:
     print(line)
     for factor in estimate.factors:
         print(f"× {factor.factor:.2f}  {factor.feature}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -8,11 +8,6 @@ with photos with --gallery.
     python rank_products.py --data-dir data/sample --product ID --gallery ranking.html
 """
 
-if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
-    from marketplace.command_line import run
-
-    run("rank_products")
-
 import argparse
 import json
 import shutil
@@ -26,12 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from marketplace.command_line import argument_parser, positive_int
+from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder, UserError, check_data_folder, write_whole
 from marketplace.listing_text import query_text
 from ranking.gallery import gallery_page, photo_paths
-from ranking.index import ProductIndex, index_path, load_index
-from ranking.queries import Filters, Ranker, Ranking
+from ranking.index import Filters, ProductIndex, Ranker, Ranking, index_path, load_index
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -68,7 +62,7 @@ def open_index(folder: DataFolder) -> ProductIndex:
         index = load_index(folder)
         note(f"index of {len(index):,} listings loaded in {time.perf_counter() - start:.2f} s.")
     except ValueError as reason:
-        from ranking.features import build_index  # loads torch, which takes seconds
+        from ranking.build import build_index
 
         index = build_index(folder)
         try:
@@ -81,8 +75,8 @@ def open_index(folder: DataFolder) -> ProductIndex:
 
 def query_vector(chosen: argparse.Namespace, text: str | None, folder: DataFolder, index: ProductIndex) -> np.ndarray:
     """Unit vector (D,) of the text and the photo of the command line."""
-    from marketplace.dataset import load_query_photo
-    from ranking.features import load_networks, load_query_encoder, text_and_photo_vector  # torch takes seconds
+    from marketplace.photos import load_query_photo
+    from ranking.build import load_networks, load_query_encoder, text_and_photo_vector
 
     pixels = None if chosen.image is None else load_query_photo(chosen.image, index.metadata["image_size"])
     networks = load_networks(folder, text=text is not None, image=pixels is not None)
@@ -177,3 +171,7 @@ def main() -> None:
         note(f"only {len(ranking.results)} of {chosen.top} listings: no more meet the filters.")
     copies = f"; {ranking.near_duplicates} near-duplicates not shown" if ranking.near_duplicates else ""
     note(f"searched {ranking.searched:,} of {len(index):,} listings in {milliseconds:.0f} ms{copies}.")
+
+
+if __name__ == "__main__":
+    run(main)

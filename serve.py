@@ -6,11 +6,6 @@ Reads what predict_category.py, predict_price.py and rank_products.py read, once
 print with --json; writes nothing but the index where it is missing or stale. The page is in web/.
 """
 
-if __name__ == "__main__":  # before the imports, which take a while: run() answers Ctrl-C meanwhile
-    from marketplace.command_line import run
-
-    run("serve", stopped="stopped.")
-
 import argparse
 import asyncio
 import ipaddress
@@ -24,14 +19,13 @@ from threading import BoundedSemaphore
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from marketplace.command_line import argument_parser
+from marketplace.command_line import argument_parser, run
 from marketplace.data_folder import ROOT, DataFolder, QueryError, UserError
-from marketplace.dataset import query_pixels
 from marketplace.listing_text import query_text
-from marketplace.photo_cleaning import MAX_PIXELS, PhotoError
+from marketplace.photos import MAX_PIXELS, PhotoError, query_pixels
 from rank_products import open_index
 from ranking.gallery import photo_jpeg, photo_paths
-from ranking.queries import Filters, Ranker, Ranking
+from ranking.index import Filters, Ranker, Ranking
 
 try:
     import uvicorn
@@ -100,9 +94,9 @@ class Api:
 
     def __init__(self, folder: DataFolder):
         from models.device import pick_device  # torch takes seconds
-        from models.predictor import load_predictor
-        from models.price import PRICE_MODEL, load_price_model
-        from ranking.features import load_networks, load_query_encoder
+        from models.predict import load_predictor
+        from ranking.build import load_networks, load_query_encoder
+        from shallow.price import PRICE_MODEL, load_price_model
 
         self.folder = folder
         self.ranker = Ranker(folder, open_index(folder))
@@ -172,7 +166,7 @@ class Api:
 
         `category` is a main one or a path, `max_price` in pounds, `near` "Town, County", `within` in kilometres of it.
         """
-        from ranking.features import text_and_photo_vector
+        from ranking.build import text_and_photo_vector
 
         if text is None and photo is None and product is None:
             raise QueryError("there is nothing to look for: give a text, a photo or the id of a listing.")
@@ -215,8 +209,8 @@ def create_app(api: Api, host: str = "127.0.0.1") -> FastAPI:
     127.0.0.1 (DNS rebinding), so a name must be `localhost`, this machine's or `host`; and by a form that posts to it,
     so a POST must come from our own page or from no page.
     """
-    from models.predictor import Categories
-    from models.price import PriceEstimate
+    from models.predict import Categories
+    from shallow.price import PriceEstimate
 
     faults: dict[int | str, dict[str, Any]] = {status: {"model": Fault} for status in (403, 404, 413, 422, 503)}
     app = FastAPI(title="Marketplace", version="1.0", docs_url=None, redoc_url=None)
@@ -316,3 +310,7 @@ def main() -> None:
     shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     print(f"serving {folder.path} at http://{shown}:{port} (Ctrl-C ends it)", flush=True)
     make_server(app).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    run(main, stopped="stopped.")

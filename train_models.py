@@ -50,10 +50,6 @@ def seed_number(text: str) -> int:
     return int(text)
 
 
-if __name__ == "__main__":  # before the other imports, which take seconds, as --help and wrong arguments need none
-    run(parse_arguments)
-    run("train_models")
-
 import contextlib
 import os
 import sys
@@ -67,34 +63,26 @@ import pandas as pd
 import torch
 from torch import distributed, nn
 
-from evaluation.results import result_rows, rows_table, write_results
+from evaluation.tables import result_rows, rows_table, write_results
 from marketplace.data_folder import DataFolder, UserError, check_data_folder
-from marketplace.dataset import (
-    SPLITS,
-    Photos,
-    load_main_categories,
-    load_photos,
-    load_products,
-    mean_per_product,
-    rows_of_split,
-)
-from marketplace.photo_folder import clean_missing_photos
+from marketplace.listings import SPLITS, load_main_categories, load_products, mean_per_product, rows_of_split
+from marketplace.photos import Photos, clean_missing_photos, load_photos
 from models import ImageModel, TextModel
-from models.batches import Texts, load_texts
-from models.checkpoints import checkpoint_path, load_checkpoint
 from models.device import from_first_process, gpu_name, pick_device, process_rank
-from models.image_model import RANDOM_SIZE, available_weights, initialisation, photo_size
-from models.outputs import photo_outputs, text_outputs
-from models.recipes import (
+from models.image_weights import RANDOM_SIZE, available_weights, initialisation, photo_size
+from models.predict import checkpoint_path, load_checkpoint, photo_outputs, text_outputs
+from models.text_encoder import Texts, load_texts
+from models.training import (
     TEXT_RECIPE,
+    Recipe,
     TrainedModel,
+    TrainingOptions,
     image_recipe,
     train_combined_model,
     train_image_model,
     train_shallow_text,
     train_text_model,
 )
-from models.training import Recipe, TrainingOptions
 
 
 def with_overrides(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
@@ -249,3 +237,7 @@ def main() -> None:
     with process_group(device):
         train(arguments, device)
         print(f"done in {time.perf_counter() - start:.0f} s; checkpoints are in {arguments.data_dir / 'checkpoints'}.")
+
+
+if __name__ == "__main__":
+    run(main)

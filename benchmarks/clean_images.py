@@ -30,8 +30,7 @@ from PIL import Image
 from benchmarks.saving import add_save_option, comparison, save_rows
 from benchmarks.straightforward_photos import SIZE, on_black, straightforward
 from marketplace.data_folder import DataFolder
-from marketplace.photo_folder import clean_folder
-from marketplace.photo_workers import default_workers
+from marketplace.photos import clean_folder, default_workers
 
 ROOT = Path(__file__).resolve().parent.parent
 

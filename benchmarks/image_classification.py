@@ -24,9 +24,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.saving import add_save_option, comparison, save_rows
-from evaluation.results import dataset_name, environment
+from evaluation.tables import dataset_name, environment
 from marketplace.command_line import argument_parser, positive_int, run
-from marketplace.dataset import examples_of_split, load_photos, load_products
+from marketplace.listings import examples_of_split, load_products
+from marketplace.photos import load_photos
 
 C = 1e-3  # what validation chooses among real photos
 

@@ -17,15 +17,13 @@ import pandas as pd
 from scipy.special import log_softmax
 
 from benchmarks.saving import add_save_option, save_rows
-from evaluation.results import dataset_name
+from evaluation.tables import dataset_name
 from marketplace.command_line import argument_parser, run
-from marketplace.dataset import load_main_categories, load_products, rows_of_split
-from models.batches import Texts, load_texts, product_embeddings
+from marketplace.listings import load_main_categories, load_products, rows_of_split
 from models.device import gpu_name, pick_device
-from models.outputs import text_outputs
-from models.recipes import train_text_model
-from models.text_encoder import ENCODER
-from models.training import TrainingOptions
+from models.predict import text_outputs
+from models.text_encoder import ENCODER, Texts, load_texts, product_embeddings
+from models.training import TrainingOptions, train_text_model
 from shallow.fusion import fuse_products
 from shallow.words import TFIDF, fit_shallow_text
 

@@ -28,14 +28,13 @@ from torch import nn
 from benchmarks.saving import add_save_option, save_rows
 from marketplace.command_line import argument_parser, run
 from marketplace.data_folder import write_whole
-from marketplace.dataset import Photos, rows_of_split
-from marketplace.photo_cleaning import clean_photo
+from marketplace.listings import rows_of_split
+from marketplace.photos import Photos, clean_photo
 from models import ImageModel
 from models.device import gpu_name, pick_device
-from models.image_model import RANDOM_SIZE, load_image_weights
-from models.outputs import photo_outputs
-from models.recipes import FINE_TUNING_RECIPE, IMAGE_RECIPE, train_image_model
-from models.training import TrainingOptions
+from models.image_weights import RANDOM_SIZE, load_image_weights
+from models.predict import photo_outputs
+from models.training import FINE_TUNING_RECIPE, IMAGE_RECIPE, TrainingOptions, train_image_model
 from sample_marketplace.drawing import COLOURS, PhotoSpec, encode_photo
 from sample_marketplace.kinds import CATEGORY_SIZES, KINDS, Kind
 from shallow.words import fit_on_train, log_probabilities, mean_embedding_model

@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 
 from benchmarks.saving import add_save_option, save_rows
-from evaluation.results import dataset_name, markdown, rows_table
+from evaluation.tables import dataset_name, markdown, rows_table
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder, UserError
 from ranking.index import EXACT_LIMIT, ProductIndex, build_inverted_file, index_path, unit_rows

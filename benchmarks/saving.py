@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.pages import PUBLISHED
-from evaluation.results import as_json, environment
+from evaluation.tables import PUBLISHED, as_json, environment
 from marketplace.data_folder import write_json
 
 

@@ -23,7 +23,7 @@ from urllib.parse import urlencode
 import numpy as np
 
 from benchmarks.saving import add_save_option, save_rows
-from evaluation.results import dataset_name, markdown, rows_table
+from evaluation.tables import dataset_name, markdown, rows_table
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import ROOT, DataFolder, UserError, read_json
 

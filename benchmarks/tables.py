@@ -28,15 +28,8 @@ from marketplace.command_line import positive_int
 from marketplace.data_folder import ROOT, DataFolder
 from marketplace.database_source import find_source, make_engine
 from marketplace.gazetteer import split_location, towns_by_name
-from marketplace.listing_text import (
-    clean_description,
-    clean_product_name,
-    is_null,
-    normalised_text,
-    parse_price,
-    split_of,
-)
-from marketplace.tables import read_table, write_table
+from marketplace.listing_text import clean_description, clean_product_name, is_null, normalised_text, parse_price
+from marketplace.listings import read_table, split_of, write_table
 
 
 def download(folder: DataFolder) -> int:

@@ -28,33 +28,31 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.saving import add_save_option, comparison, save_rows
-from evaluation.results import dataset_name, environment
+from evaluation.tables import dataset_name, environment
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder
-from marketplace.dataset import (
-    Photos,
-    load_main_categories,
-    load_photos,
-    load_products,
-)
+from marketplace.listings import load_main_categories, load_products
+from marketplace.photos import Photos, load_photos
 from models import CombinedModel, ImageModel
-from models.batches import Batches, Texts
 from models.device import has_fast_bfloat16
-from models.image_model import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
+from models.image_weights import PRETRAINED_SIZE
+from models.networks import IMAGENET_MEAN, IMAGENET_STD, TOKENS
+from models.predict import photo_outputs, text_outputs
+from models.text_encoder import TextEncoder, Texts
+from models.training import (
+    FINE_TUNING_RECIPE,
+    IMAGE_RECIPE,
     MAXIMUM_ANGLE,
     MAXIMUM_SHIFT,
     MAXIMUM_TINT,
-    PRETRAINED_SIZE,
     ZOOM,
+    Batches,
+    Learner,
+    TrainingOptions,
+    photo_trainer,
+    train_one_epoch,
     train_transform,
 )
-from models.outputs import photo_outputs, text_outputs
-from models.recipes import FINE_TUNING_RECIPE, IMAGE_RECIPE, photo_trainer
-from models.text_encoder import TextEncoder
-from models.text_model import TOKENS
-from models.training import Learner, TrainingOptions, train_one_epoch
 from shallow.fusion import fit_fusion
 
 CPU = torch.device("cpu")

@@ -30,25 +30,17 @@ from torch import Tensor, nn
 from benchmarks.learning_curve import part_of_train, text_logits
 from benchmarks.saving import add_save_option, save_rows
 from evaluation.metrics import paired_bootstrap
-from evaluation.results import dataset_name
+from evaluation.tables import dataset_name
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder, write_whole
-from marketplace.dataset import (
-    Photos,
-    load_main_categories,
-    load_photos,
-    load_products,
-    mean_per_product,
-    rows_of_split,
-)
-from marketplace.photo_folder import clean_missing_photos
-from models.batches import load_texts
+from marketplace.listings import load_main_categories, load_products, mean_per_product, rows_of_split
+from marketplace.photos import Photos, clean_missing_photos, load_photos
 from models.device import gpu_name, pick_device
-from models.image_model import IMAGENET_MEAN, IMAGENET_STD, RANDOM_SIZE, make_head
-from models.outputs import photo_outputs
-from models.recipes import FINE_TUNING_RECIPE, IMAGE_RECIPE, photo_trainer
-from models.text_encoder import ENCODER
-from models.training import TrainingOptions
+from models.image_weights import RANDOM_SIZE
+from models.networks import IMAGENET_MEAN, IMAGENET_STD, make_head
+from models.predict import photo_outputs
+from models.text_encoder import ENCODER, load_texts
+from models.training import FINE_TUNING_RECIPE, IMAGE_RECIPE, TrainingOptions, photo_trainer
 from shallow.fusion import fuse_products
 from shallow.words import fit_on_train, log_probabilities, mean_embedding_model, tfidf_model
 

@@ -1,8 +1,6 @@
 """What every script shares: arguments, progress bar, printed report and exit status."""
 
 import argparse
-import errno
-import importlib
 import io
 import os
 import re
@@ -57,59 +55,30 @@ def print_report(report: Mapping[str, Any]) -> None:
             print(f"  {name}: {len(value) if isinstance(value, list) else value}")
 
 
-def open_streams() -> None:
-    """Let standard output and error take any text in any encoding; where they are closed, texts go nowhere."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass  # a closed stream would be the next file that is opened
-    os.close(descriptor)
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115
-        setattr(sys, name, stream)
-        if isinstance(stream, io.TextIOWrapper):  # and not what a test or a notebook has put in its place
-            stream.reconfigure(errors="backslashreplace")
-
-
 STOPPED = "stopped by Ctrl-C: finished work is kept, run the command again to continue."
 
 
-def run(main: Callable[[], object] | str, stopped: str = STOPPED) -> None:
-    """Run a script's `main`, or `main` of the module of that name, which is imported first.
+def run(main: Callable[[], object], stopped: str = STOPPED) -> None:
+    """Run a script's `main`; the exit status is 0 when it is done.
 
-    Exits with 1 and one sentence on stderr when it cannot be done, 2 for wrong arguments (argparse), 130 for Ctrl-C,
-    with the sentence `stopped`, also while the modules that the script needs are imported. MARKETPLACE_TRACEBACK=1
-    shows the whole traceback of an unexpected exception.
+    What the user can correct (UserError, a file or folder that cannot be used, a full disk) ends with 1 and one
+    sentence on stderr, wrong arguments with 2 (argparse), Ctrl-C with 130 and the sentence `stopped`. Any other
+    exception is a fault of the program and shows its traceback. Characters that a stream cannot encode are escaped.
     """
-    open_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # and not what a test or a notebook has put in its place
+            stream.reconfigure(errors="backslashreplace")
     try:
-        (importlib.import_module(main).main if isinstance(main, str) else main)()
+        main()
         sys.stdout.flush()
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
         sys.exit(130)
-    except MemoryError:
-        sys.exit("error: there is not enough free memory: close other programs or work on less data.")
-    except BrokenPipeError:
-        # The reader of our output has exited (`| head`). SIGPIPE stays ignored: it would also end the process when a
-        # server closes a connection.
+    except BrokenPipeError:  # the reader of our output has exited (`| head`); Python flushes once more at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         where = error.filename or "standard output or the data folder"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            sys.exit(f"error: no space is left on the disk of {where}: free some and run the command again.")
-        cause = error.strerror or first_line(error)
-        sys.exit(f"error: {where} cannot be used ({cause}): check the path and its permissions.")
-    except Exception as error:
-        if os.environ.get("MARKETPLACE_TRACEBACK"):
-            raise
-        sys.exit(
-            f"error: an unexpected {type(error).__name__} ({first_line(error)}): run the command again with "
-            "MARKETPLACE_TRACEBACK=1 to see the whole traceback, and report it."
-        )
-    finally:
-        for number, stream in enumerate((sys.stdout, sys.stderr), start=1):
-            try:
-                stream.flush()
-            except OSError:  # the fault that is reported came first; Python flushes once more when it exits
-                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        sys.exit(f"error: {where} cannot be used ({error.strerror or first_line(error)}): check path, rights and disk.")

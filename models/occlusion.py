@@ -11,10 +11,9 @@ import torch
 from scipy.special import logsumexp
 from torch import nn
 
-from marketplace.dataset import Photos
-from models.batches import Texts
-from models.outputs import photo_outputs, text_outputs
-from models.text_encoder import TextEncoder
+from marketplace.photos import Photos
+from models.predict import photo_outputs, text_outputs
+from models.text_encoder import TextEncoder, Texts
 
 WORD = re.compile(r"\w+(?:['’-]\w+)*")
 

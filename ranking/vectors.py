@@ -23,8 +23,9 @@ from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from marketplace.data_folder import UserError
+from marketplace.listings import main_of
 from ranking.index import unit_rows
-from ranking.quality import choose_weights, main_of, relevance_grades
+from ranking.quality import choose_weights, relevance_grades
 
 TEXT_LAYERS = 2  # all-MiniLM-L6-v2: two hidden layers side by side
 DIMENSION = 256  # without measurable loss of NDCG; one kilobyte for each listing

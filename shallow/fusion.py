@@ -12,7 +12,7 @@ from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 
 from marketplace.data_folder import UserError
-from marketplace.dataset import rows_of_split
+from marketplace.listings import rows_of_split
 
 FOLDS = 5
 L2_BOUNDS = (1e-4, 1e3)  # from a free layer to a weighted sum

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from marketplace.data_folder import UserError
-from marketplace.dataset import rows_of_split
+from marketplace.listings import rows_of_split
 from shallow.fusion import Fusion, fuse_products
 
 TFIDF, MEAN_EMBEDDING = "TF-IDF + logistic regression", "mean embedding + logistic regression"

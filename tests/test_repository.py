@@ -8,7 +8,7 @@ from collections import defaultdict
 import pytest
 from repository import ROOT
 
-from evaluation.pages import PAGES, TABLE, with_tables
+from evaluation.tables import PAGES, TABLE, with_tables
 
 NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -62,7 +62,7 @@ def test_every_python_file_says_what_it_is():
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_tables_are_those_of_the_results_files(page):
     text = page.read_text(encoding="utf-8")
-    assert with_tables(text) == text, "run python -m evaluation.pages"
+    assert with_tables(text) == text, "run python -m evaluation.tables --publish"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

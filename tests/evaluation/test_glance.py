@@ -4,8 +4,16 @@ import pytest
 from PIL import Image
 from repository import ROOT
 
-from evaluation.glance import QUESTIONS, chart_key, chart_table, draw_chart, glance_block, glance_table
-from evaluation.pages import CHART, PUBLISHED
+from evaluation.tables import (
+    CHART,
+    PUBLISHED,
+    QUESTIONS,
+    chart_key,
+    chart_table,
+    draw_chart,
+    glance_block,
+    glance_table,
+)
 from marketplace.data_folder import write_json
 
 RANKING = {"task": "ranking", "metric": "NDCG@10", "test_interval": [0.1, 0.9]}
@@ -59,7 +67,7 @@ def test_the_readme_answers_all_questions_with_committed_figures():
 
 def test_the_committed_chart_is_that_of_the_committed_figures():
     with Image.open(CHART) as image:
-        assert image.info["Description"] == chart_key(chart_table(PUBLISHED)), "run python -m evaluation.pages"
+        assert image.info["Description"] == chart_key(chart_table(PUBLISHED)), "run make tables"
 
 
 def test_the_price_model_of_text_is_ours_whichever_regression_was_chosen():

@@ -7,8 +7,7 @@ import pytest
 from repository import run_script
 
 from benchmarks.saving import comparison, save_rows
-from evaluation.pages import collect, with_tables
-from evaluation.results import write_results
+from evaluation.tables import collect, with_tables, write_results
 from marketplace.data_folder import UserError, write_json
 
 SECRET = "56dc481a-8974-4f10-a5db-85157530d971"  # an id, or a text of a listing

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from evaluation import plots
-from marketplace.dataset import SPLITS
+from marketplace.listings import SPLITS
 
 matplotlib.use("Agg")
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from repository import run_script
 
-from evaluation.results import (
+from evaluation.tables import (
     by_train_listings,
     check_splits,
     dataset_name,

@@ -6,9 +6,8 @@ from pathlib import Path
 from trained_folder import trained_by_two_processes
 
 from marketplace.data_folder import DataFolder, read_json, write_json
-from marketplace.dataset import load_products
-from models.price import save_price_model
-from shallow.price import fit_price_model
+from marketplace.listings import load_products
+from shallow.price import fit_price_model, save_price_model
 
 EVIL = '<script>alert("1")</script><img src=x onerror=alert(2)> & lamp'
 EVIL_ID = "00000000-evil"

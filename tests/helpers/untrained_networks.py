@@ -4,8 +4,8 @@ import torch
 
 from marketplace.data_folder import DataFolder, read_json
 from models import ImageModel, TextModel
-from models.checkpoints import save_checkpoint
-from models.text_model import EMBEDDING_SCALE
+from models.networks import EMBEDDING_SCALE
+from models.training import save_checkpoint
 
 
 def write_untrained_checkpoints(folder: DataFolder) -> None:

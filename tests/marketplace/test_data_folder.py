@@ -18,7 +18,7 @@ from repository import ROOT, run_script
 from traitlets.config import Config
 
 from marketplace.data_folder import DataFolder, UserError, read_json, write_json, write_whole
-from marketplace.tables import read_table, write_table
+from marketplace.listings import read_table, write_table
 
 
 def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path):

@@ -8,20 +8,21 @@ import pytest
 from PIL import Image
 
 from marketplace.data_folder import DataFolder, UserError
-from marketplace.dataset import (
+from marketplace.listing_text import normalised_text
+from marketplace.listings import (
     LABELS,
     SPLITS,
     examples_of_split,
     listings_seen_in_training,
     load_main_categories,
-    load_photos,
     load_products,
     mean_per_product,
+    read_table,
     rows_of_split,
+    split_of,
     with_shuffled_labels,
 )
-from marketplace.listing_text import normalised_text, split_of
-from marketplace.tables import read_table
+from marketplace.photos import load_photos
 
 NAMES = ("lamp", "chair", "kettle", "drill")
 DESCRIPTIONS = (

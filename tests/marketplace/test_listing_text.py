@@ -16,8 +16,8 @@ from marketplace.listing_text import (
     is_null,
     normalised_text,
     parse_price,
-    split_of,
 )
+from marketplace.listings import split_of
 
 CATEGORIES = (
     "Health & Beauty, Bath & Body",

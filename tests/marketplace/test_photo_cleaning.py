@@ -13,8 +13,7 @@ from photo_samples import chunk, content, jpeg, picture, png, png_bands
 from PIL import Image, ImageOps
 
 from marketplace.data_folder import UserError
-from marketplace.dataset import load_query_photo
-from marketplace.photo_cleaning import PhotoError, clean_file, clean_files, clean_photo, encoded, fitted_size
+from marketplace.photos import PhotoError, clean_file, clean_files, clean_photo, encoded, fitted_size, load_query_photo
 
 SIZE = 64
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from models.batches import Batches, Texts, load_texts, mean_embeddings, product_embeddings
-from models.text_encoder import TextEncoder
+from models.text_encoder import TextEncoder, Texts, load_texts, mean_embeddings, product_embeddings
+from models.training import Batches
 
 ROWS = np.array([1, 3, 5, 7, 9, 11, 13, 15])
 

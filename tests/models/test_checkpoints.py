@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from marketplace.data_folder import UserError
-from models.checkpoints import load_checkpoint, save_checkpoint
+from models.predict import load_checkpoint
+from models.training import save_checkpoint
 
 LABELS = ["a", "b", "c"]
 

@@ -10,16 +10,15 @@ from scipy.special import softmax
 from torch import nn
 
 from marketplace.data_folder import DataFolder, UserError
-from marketplace.dataset import Photos, rows_of_split
+from marketplace.listings import rows_of_split
+from marketplace.photos import Photos
 from models import CombinedModel, ImageModel, TextModel
-from models.batches import Texts
-from models.checkpoints import load_checkpoint
-from models.image_model import evaluation_transform
-from models.predictor import load_predictor
-from models.recipes import TrainedModel, train_combined_model, train_shallow_text
-from models.saving import load_model
-from models.training import TrainingOptions
+from models.networks import evaluation_transform
+from models.predict import load_checkpoint, load_predictor
+from models.text_encoder import Texts
+from models.training import TrainedModel, TrainingOptions, train_combined_model, train_shallow_text
 from shallow.fusion import Fusion, fit_fusion
+from shallow.saving import load_model
 from shallow.words import BOTH, MEAN_EMBEDDING, TFIDF
 
 CLASSES = 5

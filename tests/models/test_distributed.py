@@ -16,12 +16,10 @@ from torchvision.models import ResNet50_Weights, resnet50
 from trained_folder import trained_by_two_processes
 
 from marketplace.data_folder import MODEL_FILES
-from marketplace.dataset import Photos
+from marketplace.photos import Photos
 from models import CombinedModel, ImageModel, TextModel
-from models.batches import Batches
-from models.checkpoints import load_checkpoint
-from models.recipes import IMAGE_RECIPE, train_image_model
-from models.training import TrainingOptions
+from models.predict import load_checkpoint
+from models.training import IMAGE_RECIPE, Batches, TrainingOptions, train_image_model
 
 BATCH = 8
 

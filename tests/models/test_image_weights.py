@@ -14,12 +14,12 @@ import torch
 from torchvision.models import ResNet50_Weights, resnet50
 
 from marketplace.data_folder import UserError
-from marketplace.dataset import Photos
-from models import ImageModel, image_model
-from models.checkpoints import load_checkpoint
-from models.image_model import PRETRAINED_SIZE, available_weights, load_image_weights, photo_size
-from models.recipes import train_image_model
-from models.training import Recipe, TrainingOptions
+from marketplace.photos import Photos
+from models import ImageModel
+from models import networks as image_model
+from models.image_weights import PRETRAINED_SIZE, available_weights, load_image_weights, photo_size
+from models.predict import load_checkpoint
+from models.training import Recipe, TrainingOptions, train_image_model
 
 CACHED_NAME = "resnet50-11ad3fa6.pth"
 IMAGENET = ResNet50_Weights.IMAGENET1K_V2.value

@@ -6,9 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from models import ImageModel, TextModel
-from models.checkpoints import checkpoint_path, load_checkpoint
-from models.leaf_categories import LeafCategories, leaf_labels
-from models.training import Recipe, Trainer, TrainingOptions
+from models.predict import checkpoint_path, load_checkpoint
+from models.training import LeafCategories, Recipe, Trainer, TrainingOptions, leaf_labels
 
 CATEGORIES = ["Home / Lamps", "Garden", "Home / Sofas", "Home / Lamps"]
 MAIN = [1, 0, 1, 1]

@@ -8,8 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 from torchinfo import summary
 
-from models import CombinedModel, ImageModel, TextModel, image_model
-from models.image_model import IMAGENET_MEAN, IMAGENET_STD, evaluation_transform, train_transform
+from models import CombinedModel, ImageModel, TextModel
+from models import networks as image_model
+from models.networks import IMAGENET_MEAN, IMAGENET_STD, evaluation_transform
+from models.training import train_transform
 
 ARCHITECTURE = Path(__file__).with_name("architecture.txt")
 

@@ -6,7 +6,7 @@ import torch
 from scipy.special import logit, softmax
 from torch import Tensor, nn
 
-from models.image_model import evaluation_transform
+from models.networks import evaluation_transform
 from models.occlusion import log_odds, photo_occlusion, word_occlusion
 from models.text_encoder import TextEncoder
 

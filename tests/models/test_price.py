@@ -12,8 +12,17 @@ from skops.io import dump, get_untrusted_types, load
 
 from marketplace.data_folder import DataFolder, UserError
 from marketplace.listing_text import MAX_CHARACTERS
-from models.price import Factor, PriceModel, load_price_model, save_price_model
-from shallow.price import COVERAGE, LEAF, MAIN, NOTHING, fit_price_model
+from shallow.price import (
+    COVERAGE,
+    LEAF,
+    MAIN,
+    NOTHING,
+    Factor,
+    PriceModel,
+    fit_price_model,
+    load_price_model,
+    save_price_model,
+)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from skops.io import dump
 
 from marketplace.data_folder import UserError
-from models.saving import load_model, save_model
+from shallow.saving import load_model, save_model
 from shallow.words import Words, log_probabilities, mean_embedding_model, tfidf_model
 
 TEXTS = np.array(["red apple", "green apple", "blue boat", "old boat"])

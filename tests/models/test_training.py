@@ -10,11 +10,21 @@ from torch import nn
 
 from marketplace.data_folder import UserError
 from models import ImageModel, training
-from models.batches import Batches
-from models.checkpoints import checkpoint_path, load_checkpoint
 from models.device import pick_device
-from models.image_model import evaluation_transform, load_image_weights, train_transform
-from models.training import Learner, Recipe, Trainer, TrainingOptions, evaluate, moving_average, train_one_epoch
+from models.image_weights import load_image_weights
+from models.networks import evaluation_transform
+from models.predict import checkpoint_path, load_checkpoint
+from models.training import (
+    Batches,
+    Learner,
+    Recipe,
+    Trainer,
+    TrainingOptions,
+    evaluate,
+    moving_average,
+    train_one_epoch,
+    train_transform,
+)
 
 CPU = torch.device("cpu")
 LABELS = ["a", "b", "c"]

@@ -19,7 +19,7 @@ from repository import ROOT, run_script
 from torchvision.models import resnet50
 
 from marketplace.data_folder import DataFolder
-from models.image_model import PRETRAINED_SIZE
+from models.image_weights import PRETRAINED_SIZE
 
 NOTEBOOK = ROOT / "neural_networks.ipynb"
 PARAMETERS = {"seed": 3, "text_epochs": 2, "image_epochs": 1, "text_batch_size": 32, "image_batch_size": 64}

@@ -14,9 +14,8 @@ import pytest
 from repository import ROOT
 
 from marketplace.data_folder import DataFolder, read_json
-from marketplace.dataset import load_products
-from models.price import load_price_model
-from shallow.price import KNOWN, LEAF
+from marketplace.listings import load_products
+from shallow.price import KNOWN, LEAF, load_price_model
 
 PRICE, PHOTO = "tabular_linear_regression", "image_classification"
 

@@ -16,7 +16,7 @@ from PIL import Image
 from repository import ROOT, run_script
 
 from marketplace.data_folder import DataFolder
-from marketplace.photo_folder import clean_missing_photos, find_photos, read_manifest
+from marketplace.photos import clean_missing_photos, find_photos, read_manifest
 
 
 def clean(folder: Path, *options: object, size: int = 64) -> dict:

@@ -17,7 +17,7 @@ from PIL import Image
 from repository import ROOT, run_script
 
 from marketplace.data_folder import DataFolder, UserError
-from marketplace.photo_folder import CleaningJob, clean_folder, read_manifest
+from marketplace.photos import CleaningJob, clean_folder, read_manifest
 
 SCRIPT = [sys.executable, "clean_images.py"]
 

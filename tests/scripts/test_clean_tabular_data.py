@@ -16,7 +16,7 @@ import clean_tabular_data as script
 from clean_tabular_data import clean_products
 from marketplace.data_folder import DataFolder, UserError, read_json, write_json
 from marketplace.listing_text import normalised_text
-from marketplace.tables import CLEAN_COLUMNS, read_table
+from marketplace.listings import CLEAN_COLUMNS, read_table
 
 
 def listing(number: int, **cells) -> dict:

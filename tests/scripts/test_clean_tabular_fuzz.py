@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clean_tabular_data import NEEDED_COLUMNS, clean_products
-from marketplace.listing_text import is_null, normalised_text, split_of
-from marketplace.tables import CLEAN_COLUMNS, read_table, write_table
+from marketplace.listing_text import is_null, normalised_text
+from marketplace.listings import CLEAN_COLUMNS, read_table, split_of, write_table
 
 ANYTHING = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text(max_size=3), max_size=2)

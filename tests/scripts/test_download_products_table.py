@@ -14,7 +14,7 @@ from repository import ROOT, run_script
 
 from download_products_table import NEEDED_COLUMNS, table_name
 from marketplace.database_source import make_engine, source_from_credentials
-from marketplace.tables import read_table
+from marketplace.listings import read_table
 
 AWKWARD_TEXTS = [
     None,

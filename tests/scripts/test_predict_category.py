@@ -21,12 +21,12 @@ import predict_category
 from marketplace.command_line import run
 from marketplace.data_folder import MODEL_FILES, DataFolder
 from models import CombinedModel
-from models.checkpoints import save_checkpoint
-from models.predictor import Prediction, Predictor, load_predictor
-from models.saving import load_model, save_model
+from models.networks import EMBEDDING_SCALE
+from models.predict import Prediction, Predictor, load_predictor
 from models.text_encoder import ENCODER_SHA256, TextEncoder
-from models.text_model import EMBEDDING_SCALE
+from models.training import save_checkpoint
 from shallow.fusion import Fusion
+from shallow.saving import load_model, save_model
 from shallow.words import mean_embedding_model, tfidf_model
 
 LABELS = ["Boats", "Hats", "Music & Maps"]

@@ -16,13 +16,12 @@ from repository import ROOT, run_script
 import predict_price
 from marketplace.command_line import run
 from marketplace.data_folder import MODEL_FILES, DataFolder
-from models.checkpoints import save_checkpoint
-from models.image_model import ImageModel
-from models.price import load_price_model, save_price_model
-from models.saving import save_model
+from models.networks import ImageModel
 from models.text_encoder import ENCODER_SHA256
+from models.training import save_checkpoint
 from shallow.fusion import Fusion
-from shallow.price import fit_price_model
+from shallow.price import fit_price_model, load_price_model, save_price_model
+from shallow.saving import save_model
 from shallow.words import mean_embedding_model, tfidf_model
 
 LABELS = ["Computers", "Garden"]

@@ -20,8 +20,8 @@ from trained_folder import copy_inputs, trained_by_two_processes
 import train_models
 from marketplace.command_line import run
 from marketplace.data_folder import MODEL_FILES, DataFolder
-from models import recipes
-from models.predictor import load_predictor
+from models import training as recipes
+from models.predict import load_predictor
 from models.text_encoder import ENCODER_SHA256, TextEncoder
 from shallow.words import BOTH, MEAN_EMBEDDING, TFIDF
 

@@ -7,7 +7,7 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 from marketplace.data_folder import UserError
-from marketplace.dataset import rows_of_split
+from marketplace.listings import rows_of_split
 from shallow.fusion import L2_BOUNDS, Fusion, fit_fusion, fuse_products
 
 CLASSES = 5

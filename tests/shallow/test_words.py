@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from evaluation.results import majority_predictions
+from evaluation.tables import majority_predictions
 from marketplace.data_folder import UserError
-from marketplace.dataset import rows_of_split
+from marketplace.listings import rows_of_split
 from shallow.words import (
     BOTH,
     C_BOUNDS,

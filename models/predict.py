@@ -1,24 +1,126 @@
-"""Trained models that predict the category of one product, by their names."""
+"""Trained models are loaded, and predict the category of many listings or of one, here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import softmax
+from torch import Tensor, nn
 
 from marketplace.data_folder import MODEL_FILES, DataFolder, QueryError, UserError
-from models.batches import mean_embeddings
-from models.checkpoints import load_checkpoint, load_weights
-from models.combined_model import CombinedModel
-from models.image_model import ImageModel, evaluation_transform
-from models.saving import load_model
-from models.text_encoder import TextEncoder
-from models.text_model import TextModel
+from marketplace.listings import mean_per_product
+from marketplace.photos import Photos
+from models.device import autocast
+from models.networks import EMBEDDING_SCALE, CombinedModel, ImageModel, TextModel, evaluation_transform
+from models.text_encoder import TextEncoder, Texts, mean_embeddings
 from shallow.fusion import Fusion
+from shallow.saving import load_model
 from shallow.words import log_probabilities
+
+CONTENT = {"model", "weights", "labels", "configuration", "validation"}
+NETWORKS = {"combined": CombinedModel, "text": TextModel, "image": ImageModel}
+
+
+def checkpoint_path(data_dir: str | Path, name: str, kind: str = "best") -> Path:
+    """Path of the checkpoint of the network `name` ("text", "image", "combined"): of its best epoch, or, as kind
+    "last", of an unfinished training."""
+    return DataFolder(data_dir).checkpoints / f"{name}_model_{kind}.pt"
+
+
+def all_finite(value: Any) -> bool:
+    """Whether no number in a nest of dicts, lists, tensors and plain values is NaN or infinite."""
+    if isinstance(value, dict | list | tuple):
+        return all(map(all_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, Tensor | float) or bool(torch.isfinite(torch.as_tensor(value)).all())
+
+
+def load_checkpoint(
+    path: str | Path,
+    model: nn.Module | None = None,
+    labels: list[str] | None = None,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Read a checkpoint onto `device`, and its weights into `model` if one is given.
+
+    Raises UserError when the file is missing, damaged, of another kind or of an earlier version, when it holds another
+    network or another number of classes than `model`, and when its categories are not `labels`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"the checkpoint {path} is missing: run train_models.py first.")
+    with open(path, "rb") as file:
+        try:
+            checkpoint = torch.load(file, map_location=device, weights_only=True)
+        except Exception as error:  # a damaged file fails in many ways, all of them harmless with weights_only
+            raise UserError(
+                f"the checkpoint {path} is damaged or of another kind ({type(error).__name__}): "
+                "give another file, or run train_models.py again."
+            ) from None
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CONTENT:
+        raise UserError(f"the checkpoint {path} is of another kind: give another file, or run train_models.py again.")
+    settings = checkpoint["configuration"]
+    if "encoder" in settings and settings.get("embedding_scale") != EMBEDDING_SCALE:
+        raise UserError(
+            f"the checkpoint {path} is of an earlier version, which learnt from other numbers of the text encoder: run "
+            "train_models.py again, without --resume."
+        )
+    if labels is not None and checkpoint["labels"] != list(labels):
+        different = sorted(set(checkpoint["labels"]) ^ set(labels)) or ["in another order"]
+        raise UserError(
+            f"the checkpoint {path} was trained on other categories than those of the data ({', '.join(different)}): "
+            "run train_models.py again, without --resume."
+        )
+    if model is not None:
+        load_weights(model, checkpoint, path)
+    return checkpoint
+
+
+def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+    """Load the weights of a checkpoint read from `path` into `model`; raises UserError when they do not fit."""
+    name = type(model).__name__
+    if not all_finite(checkpoint):
+        raise UserError(f"the checkpoint {path} has numbers that are NaN or infinite: run train_models.py again.")
+    if checkpoint["model"] != name:
+        raise UserError(f"the checkpoint {path} holds a {checkpoint['model']}, not a {name}: give another file.")
+    try:
+        model.load_state_dict(checkpoint["weights"])
+    except RuntimeError:
+        raise UserError(
+            f"the checkpoint {path} holds a {name} of another version or number of categories "
+            f"({len(checkpoint['labels'])}): give another file, or run train_models.py again."
+        ) from None
+
+
+def text_outputs(model: nn.Module, texts: Texts, device: torch.device) -> np.ndarray:
+    """Logits (N, C) float32 of every product: the mean over the windows of its text."""
+    logits = _logits(model, texts.embeddings, torch.Tensor.float, device)
+    return mean_per_product(logits, texts.product_rows, int(texts.product_rows[-1]) + 1).astype(np.float32)
+
+
+def photo_outputs(model: nn.Module, photos: Photos, device: torch.device) -> np.ndarray:
+    """Logits (P, C) float32 of every photo."""
+    return _logits(model, photos.pixels, evaluation_transform, device)
+
+
+@torch.inference_mode()
+def _logits(model: nn.Module, inputs, transform: Callable, device: torch.device, batch_size: int = 128) -> np.ndarray:
+    """Logits (M, C) float32 of all inputs; raises UserError when one is not finite."""
+    model.to(device).eval()
+    batches = []
+    for start in range(0, len(inputs), batch_size):
+        batch = transform(torch.from_numpy(inputs[start : start + batch_size]).to(device))
+        with autocast(device):
+            batches.append(model(batch).float().cpu())
+    logits = torch.cat(batches)
+    if not logits.isfinite().all():
+        raise UserError(
+            f"the outputs of {type(model).__name__} are not numbers: lower the learning rate or look at the data."
+        )
+    return logits.numpy()
 
 
 @dataclass(frozen=True)
@@ -35,9 +137,6 @@ class Categories:
 
     model: str
     predictions: list[Prediction]
-
-
-NETWORKS = {"combined": CombinedModel, "text": TextModel, "image": ImageModel}
 
 
 @dataclass

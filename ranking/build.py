@@ -1,8 +1,4 @@
-"""Runs the networks: from the listings of a data folder to their index, from a text or a photo to a query vector.
-
-Reads products_table_clean.json, main_categories.json, images_table.json, clean_images_<size>/ and the checkpoints of
-TextModel and ImageModel, of which one is enough; writes embeddings/ only.
-"""
+"""From the listings of a data folder to their index, from a text or a photo to a query vector."""
 
 import hashlib
 import sys
@@ -17,13 +13,12 @@ import torch
 from torch import nn
 
 from marketplace.data_folder import DataFolder, QueryError, UserError
-from marketplace.dataset import Photos, load_main_categories, load_photos, load_products, mean_per_product
+from marketplace.listings import load_main_categories, load_products, mean_per_product
+from marketplace.photos import Photos, load_photos
 from models import ImageModel, TextModel
-from models.batches import Texts, load_texts, product_embeddings
-from models.checkpoints import load_checkpoint
 from models.device import pick_device
-from models.outputs import photo_outputs, text_outputs
-from models.text_encoder import ENCODER, TextEncoder
+from models.predict import load_checkpoint, photo_outputs, text_outputs
+from models.text_encoder import ENCODER, TextEncoder, Texts, load_texts, product_embeddings
 from ranking.index import EXACT_LIMIT, ProductIndex, build_inverted_file, fingerprint
 from ranking.vectors import Features, VectorSpace, fit_space
 
