@@ -73,6 +73,13 @@ class DataFolder:
         self.checkpoints = self.path / "checkpoints"
         self.results = self.path / "results"
         self.index = self.path / "index"
+        self.shallow_text = self.checkpoints / "shallow_text.skops"
+        self.fused_model = self.checkpoints / "fused_model.skops"
+        self.price_model = self.checkpoints / "price_model.skops"
+
+    def checkpoint(self, name: str, kind: str = "best") -> Path:
+        """Checkpoint of the network "text", "image" or "combined": its best epoch, or the "last" of unfinished training."""
+        return self.checkpoints / f"{name}_model_{kind}.pt"
 
     def clean_images(self, size: int) -> Path:
         return self.path / f"clean_images_{size}"

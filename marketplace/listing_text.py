@@ -12,6 +12,7 @@ import unicodedata
 from marketplace.data_folder import QueryError
 
 MAX_CHARACTERS = 20_000  # of the text of a query
+MAX_NAME = 80  # characters of a name that is taken from the text
 NULL_TEXTS = frozenset({"", "n/a", "null", "none", "nan", "<na>"})
 
 # Control characters, marks of writing direction, lone surrogates, private-use bullets: no readable text.
@@ -143,6 +144,25 @@ def query_text(text: str) -> str:
     if not words:
         raise QueryError("the text is empty: give some words about the product.")
     return words
+
+
+def query_parts(text: str, name: str | None = None) -> tuple[str, str]:
+    """Name and description of a product that somebody describes, both cleaned; the description may be empty.
+
+    Without a name, it is the first line of the text, cut at `MAX_NAME` characters. Raises QueryError as `query_text`.
+    """
+    words = query_text(text)
+    if name is not None and (given := clean_product_name(name)):
+        return given, words
+    line = words.split("\n", maxsplit=1)[0]
+    if len(line) > MAX_NAME:
+        line = line[: MAX_NAME + 1].rsplit(" ", maxsplit=1)[0][:MAX_NAME]
+    return line.strip(), words[len(line) :].strip()
+
+
+def joined_text(name: str, description: str) -> str:
+    """Name and description in one text, as the models read it."""
+    return f"{name}. {description}" if description else name
 
 
 def compared_text(text: str) -> str:
