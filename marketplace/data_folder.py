@@ -78,7 +78,7 @@ class DataFolder:
         self.price_model = self.checkpoints / "price_model.skops"
 
     def checkpoint(self, name: str, kind: str = "best") -> Path:
-        """Checkpoint of the network "text", "image" or "combined": its best epoch, or the "last" of unfinished training."""
+        """Checkpoint of the network "text", "image" or "combined": of its best epoch, or the "last" of a training."""
         return self.checkpoints / f"{name}_model_{kind}.pt"
 
     def clean_images(self, size: int) -> Path:
