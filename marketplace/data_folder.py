@@ -1,16 +1,11 @@
 """The data folder: the names of its files, and how a file is written whole or not at all.
 
 Every script and notebook works on one data folder (`--data-dir`, default `data`).
-
-    python -m marketplace.data_folder --clean DIR        # delete what the project has made there
 """
 
 import contextlib
 import json
 import os
-import re
-import shutil
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +16,6 @@ PARTIAL_SUFFIX = ".partial"
 OLD_SECONDS = 24 * 60 * 60  # a partial file older than this belongs to a run that was killed
 
 
-# What is made from the raw data, in the order in which it is deleted: a folder is known as ours by its tables.
-OUTPUTS = (
-    *("embeddings", "checkpoints", "results", "index", "notebooks", "clean_images_[0-9]*", "clean_tabular_report.json"),
-    *("download_report.json", "download_images_report.json", "duplicates.json", "main_categories.json"),
-    *("products_table_clean.json", "images_table.json", "products_table.json"),
-)
-RAW_DATA = ("images", "marketplace.db")
 MODEL_FILES = {  # in checkpoints/, of each trained model of a product's category; the preferred ones first
     "fused": "fused_model.skops",
     "combined": "combined_model_best.pt",
@@ -86,28 +74,6 @@ class DataFolder:
 
     def clean_images_manifest(self, size: int) -> Path:
         return self.clean_images(size) / "manifest.json"
-
-    def remove_outputs(self) -> None:
-        """Delete what the project has made, of the sample also its raw data; links are deleted, not followed.
-
-        Raises UserError when the folder is not one that the project works on.
-        """
-        check_data_folder(self.path)
-        folder = self.path.resolve()
-        sample = folder == ROOT / "data" / "sample"
-        patterns = OUTPUTS + RAW_DATA if sample else OUTPUTS
-        paths = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
-        mine = re.compile(r"(?!clean_images_)|clean_images_[0-9]+(_report\.json)?$")  # and not clean_images_2024_raw
-        paths = [path for path in paths if mine.match(path.name)]
-        known = sample or any(path.exists() for path in (self.database, self.products_table, self.products_table_clean))
-        if any(place.is_relative_to(folder) for place in (ROOT, Path.home())) or (paths and not known):
-            raise UserError(f"nothing is deleted in {folder}: it is no data folder with tables, so give another one.")
-        print(f"deleting in {folder}: {', '.join(path.name for path in paths) or 'nothing'}", file=sys.stderr)
-        for path in paths:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
 
     def trained_models(self) -> list[str]:
         """Names of the models of a product's category that are there, the preferred ones first."""
@@ -178,12 +144,3 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message, without a final stop, to quote inside a sentence."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(". ")
-
-
-if __name__ == "__main__":  # of the standard library alone, so that `make clean` works before the installation
-    if len(sys.argv) != 3 or sys.argv[1] != "--clean":
-        sys.exit("usage: python -m marketplace.data_folder --clean DIR")
-    try:
-        DataFolder(sys.argv[2]).remove_outputs()
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
