@@ -1,41 +1,29 @@
-"""Trained models are loaded, and predict the category of many listings or of one, here."""
+"""Trained models of a product's category: how they are loaded, and their logits for many products or for one."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import softmax
+from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 
-from marketplace.data_folder import MODEL_FILES, DataFolder, QueryError, UserError
-from marketplace.listings import mean_per_product
+from marketplace.data_folder import DataFolder, QueryError, UserError
+from marketplace.listing_text import joined_text, query_parts
+from marketplace.listings import load_main_categories, mean_per_product
 from marketplace.photos import Photos
 from models.device import autocast
 from models.networks import EMBEDDING_SCALE, CombinedModel, ImageModel, TextModel, evaluation_transform
-from models.text_encoder import TextEncoder, Texts, mean_embeddings
+from models.text_encoder import TextEncoder, Texts
 from shallow.fusion import Fusion
 from shallow.saving import load_model
 from shallow.words import log_probabilities
 
-CONTENT = {"model", "weights", "labels", "configuration", "validation"}
-NETWORKS = {"combined": CombinedModel, "text": TextModel, "image": ImageModel}
-
-
-def checkpoint_path(data_dir: str | Path, name: str, kind: str = "best") -> Path:
-    """Path of the checkpoint of the network `name` ("text", "image", "combined"): of its best epoch, or, as kind
-    "last", of an unfinished training."""
-    return DataFolder(data_dir).checkpoints / f"{name}_model_{kind}.pt"
-
-
-def all_finite(value: Any) -> bool:
-    """Whether no number in a nest of dicts, lists, tensors and plain values is NaN or infinite."""
-    if isinstance(value, dict | list | tuple):
-        return all(map(all_finite, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, Tensor | float) or bool(torch.isfinite(torch.as_tensor(value)).all())
+NETWORKS: dict[str, type[nn.Module]] = {"combined": CombinedModel, "text": TextModel, "image": ImageModel}
 
 
 def load_checkpoint(
@@ -46,32 +34,22 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Read a checkpoint onto `device`, and its weights into `model` if one is given.
 
-    Raises UserError when the file is missing, damaged, of another kind or of an earlier version, when it holds another
-    network or another number of classes than `model`, and when its categories are not `labels`.
+    Raises UserError when the file is missing or unreadable, was trained on other categories than `labels`, or does not
+    fit `model`.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"the checkpoint {path} is missing: run train_models.py first.")
-    with open(path, "rb") as file:
-        try:
-            checkpoint = torch.load(file, map_location=device, weights_only=True)
-        except Exception as error:  # a damaged file fails in many ways, all of them harmless with weights_only
-            raise UserError(
-                f"the checkpoint {path} is damaged or of another kind ({type(error).__name__}): "
-                "give another file, or run train_models.py again."
-            ) from None
-    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CONTENT:
-        raise UserError(f"the checkpoint {path} is of another kind: give another file, or run train_models.py again.")
-    settings = checkpoint["configuration"]
-    if "encoder" in settings and settings.get("embedding_scale") != EMBEDDING_SCALE:
+    try:
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+        trained_on = checkpoint["labels"]
+    except Exception as error:  # a damaged file fails in many ways, all of them harmless with weights_only
         raise UserError(
-            f"the checkpoint {path} is of an earlier version, which learnt from other numbers of the text encoder: run "
-            "train_models.py again, without --resume."
-        )
-    if labels is not None and checkpoint["labels"] != list(labels):
-        different = sorted(set(checkpoint["labels"]) ^ set(labels)) or ["in another order"]
+            f"the checkpoint {path} is unreadable ({type(error).__name__}): run train_models.py again."
+        ) from None
+    if labels is not None and trained_on != list(labels):
         raise UserError(
-            f"the checkpoint {path} was trained on other categories than those of the data ({', '.join(different)}): "
+            f"the checkpoint {path} was trained on other categories than those of the data: "
             "run train_models.py again, without --resume."
         )
     if model is not None:
@@ -80,47 +58,62 @@ def load_checkpoint(
 
 
 def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
-    """Load the weights of a checkpoint read from `path` into `model`; raises UserError when they do not fit."""
-    name = type(model).__name__
-    if not all_finite(checkpoint):
-        raise UserError(f"the checkpoint {path} has numbers that are NaN or infinite: run train_models.py again.")
-    if checkpoint["model"] != name:
-        raise UserError(f"the checkpoint {path} holds a {checkpoint['model']}, not a {name}: give another file.")
+    """Load the weights of a checkpoint that was read from `path` into `model`; raises UserError when they do not fit."""
+    configuration = checkpoint["configuration"]
     try:
+        if "encoder" in configuration and configuration.get("embedding_scale") != EMBEDDING_SCALE:
+            raise RuntimeError("it was trained on embeddings of another scale")
         model.load_state_dict(checkpoint["weights"])
     except RuntimeError:
         raise UserError(
-            f"the checkpoint {path} holds a {name} of another version or number of categories "
-            f"({len(checkpoint['labels'])}): give another file, or run train_models.py again."
+            f"the checkpoint {path} does not fit {type(model).__name__}, as another network or version wrote it: "
+            "run train_models.py again, without --resume."
         ) from None
 
 
-def text_outputs(model: nn.Module, texts: Texts, device: torch.device) -> np.ndarray:
-    """Logits (N, C) float32 of every product: the mean over the windows of its text."""
-    logits = _logits(model, texts.embeddings, torch.Tensor.float, device)
-    return mean_per_product(logits, texts.product_rows, int(texts.product_rows[-1]) + 1).astype(np.float32)
+def load_network(
+    folder: DataFolder, name: str, categories: list[str], device: torch.device
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The trained network `name` of `NETWORKS` on `device`, in evaluation mode, and its configuration.
 
-
-def photo_outputs(model: nn.Module, photos: Photos, device: torch.device) -> np.ndarray:
-    """Logits (P, C) float32 of every photo."""
-    return _logits(model, photos.pixels, evaluation_transform, device)
+    Raises UserError when its checkpoint is missing, unreadable or not one for these categories.
+    """
+    model = NETWORKS[name](num_classes=len(categories))
+    checkpoint = load_checkpoint(folder.checkpoint(name), model, categories, device)
+    return model.to(device).eval(), checkpoint["configuration"]
 
 
 @torch.inference_mode()
-def _logits(model: nn.Module, inputs, transform: Callable, device: torch.device, batch_size: int = 128) -> np.ndarray:
-    """Logits (M, C) float32 of all inputs; raises UserError when one is not finite."""
+def network_outputs(
+    model: nn.Module, inputs, transform: Callable[[Tensor], Tensor], device: torch.device, batch_size: int = 128
+) -> np.ndarray:
+    """Outputs (M, C) float32 of a network for all inputs (M, ...), which `transform` prepares in batches on `device`.
+
+    Raises UserError when an output is not finite.
+    """
     model.to(device).eval()
     batches = []
     for start in range(0, len(inputs), batch_size):
         batch = transform(torch.from_numpy(inputs[start : start + batch_size]).to(device))
         with autocast(device):
             batches.append(model(batch).float().cpu())
-    logits = torch.cat(batches)
-    if not logits.isfinite().all():
+    outputs = torch.cat(batches)
+    if not outputs.isfinite().all():
         raise UserError(
-            f"the outputs of {type(model).__name__} are not numbers: lower the learning rate or look at the data."
+            f"the outputs of {type(model).__name__} are not numbers: train it again, with a lower learning rate."
         )
-    return logits.numpy()
+    return outputs.numpy()
+
+
+def text_outputs(model: nn.Module, texts: Texts, device: torch.device) -> np.ndarray:
+    """Logits (N, C) float32 of every product: the mean over the windows of its text."""
+    outputs = network_outputs(model, texts.embeddings, Tensor.float, device)
+    return mean_per_product(outputs, texts.product_rows, int(texts.product_rows[-1]) + 1).astype(np.float32)
+
+
+def photo_outputs(model: nn.Module, photos: Photos, device: torch.device) -> np.ndarray:
+    """Logits (P, C) float32 of every photo."""
+    return network_outputs(model, photos.pixels, evaluation_transform, device)
 
 
 @dataclass(frozen=True)
@@ -141,157 +134,132 @@ class Categories:
 
 @dataclass
 class Predictor:
-    """A trained model and what it expects as input.
-
-    `parts` give the outputs (1, C) of one product: "text" and "mean_embedding" those of the embedded windows of its
-    text (W, 50, 768), "image" of the pixels of its photo (S, S, 3) uint8, "tfidf" of its text. If there are
-    several, `fusion` combines them.
-    """
+    """A trained model of a data folder: a network for texts, one for photos, TF-IDF, or several of them with a fusion
+    of their logits in this order."""
 
     name: str
-    path: Path
-    device: torch.device
     labels: list[str]
-    parts: dict[str, Callable[..., np.ndarray]]
+    device: torch.device
+    text_model: nn.Module | None = None
+    text_encoder: TextEncoder | None = None
+    image_model: nn.Module | None = None
+    image_size: int | None = None  # pixels
+    tfidf: Pipeline | None = None
     fusion: Fusion | None = None
-    encoder: str | None = None  # of texts; None where none is needed
-    image_size: int | None = None  # in pixels; None where no photo is looked at
-    encoder_weights: str | None = None  # `TextEncoder.weights_hash`; unknown to checkpoints of earlier versions
     temperature: float = 1.0
 
     @property
-    def reads_text(self) -> bool:
-        return self.parts.keys() != {"image"}
-
-    @property
     def photo_size(self) -> int:
-        """Pixels of the side of a photo; raises QueryError when the model reads no photo."""
+        """Pixels of the side of a photo for `predict`; raises QueryError when the model reads no photo."""
         if self.image_size is None:
-            raise QueryError(f"the {self.name} model reads no photo: leave it out, or use another model.")
+            raise QueryError(f"the {self.name} model reads no photo: leave it out, or train all networks.")
         return self.image_size
 
-    @cached_property
-    def text_encoder(self) -> TextEncoder | None:
-        """That of `encoder`; raises UserError as TextEncoder."""
-        return None if self.encoder is None else TextEncoder(self.encoder, self.device, self.encoder_weights)
+    def logits(self, text: tuple[str, str] | None, pixels: np.ndarray | None) -> np.ndarray:
+        """Logits (C,), divided by the temperature, of a product from a text (cleaned name and description), a photo
+        (S, S, 3) uint8, or both. What is missing counts as the mean output of its part.
 
-    def predict(self, text: str | None, pixels: np.ndarray | None, count: int) -> Categories:
-        """The `count` most probable categories of a product from a cleaned text, a photo (S, S, 3) uint8, or both.
-
-        Raises QueryError when there is a text and the model reads none, UserError as `probabilities`.
+        Raises QueryError when there is a text and the model reads none.
         """
-        windows = None
-        if text is not None:
-            if not self.reads_text:
-                raise QueryError(f"the {self.name} model reads no text: leave it out, or use another model.")
-            if self.text_encoder is not None:
-                windows = self.text_encoder.encode(self.text_encoder.windows(text))
-        return Categories(self.name, self.top(self.probabilities(text, windows, pixels), count))
-
-    def main_category(self, text: str) -> tuple[str | None, str]:
-        """The most probable category of a cleaned text, None when the model reads none; and how it was found, in
-        words."""
-        if not self.reads_text:
-            return None, f"the {self.name} model reads no text: give --category"
-        best = self.predict(text, None, 1).predictions[0]
-        return best.category, f"{best.probability:.0%} by the {self.name} model, which knows main categories"
-
-    @torch.inference_mode()
-    def probabilities(self, text: str | None, windows: np.ndarray | None, pixels: np.ndarray | None) -> np.ndarray:
-        """Probabilities (C,) of the categories from a text, its embedded windows where there is an encoder, a photo's
-        pixels, or all of them."""
-        inputs = {"text": windows, "mean_embedding": windows, "image": pixels, "tfidf": text}
+        if text is not None and self.text_model is None:
+            raise QueryError(f"the {self.name} model reads no text: leave it out, or train all networks.")
         missing = np.full((1, len(self.labels)), np.nan)
-        outputs = [missing if inputs[part] is None else output(inputs[part]) for part, output in self.parts.items()]
+        outputs = []  # (1, C) each
+        if self.text_model is not None and self.text_encoder is not None:
+            outputs.append(missing)
+            if text is not None:
+                windows = self.text_encoder.encode(self.text_encoder.windows(*text))
+                texts = Texts(windows, np.zeros(len(windows), np.int64))
+                outputs[-1] = text_outputs(self.text_model, texts, self.device)
+        if self.image_model is not None:
+            outputs.append(missing)
+            if pixels is not None:
+                outputs[-1] = network_outputs(self.image_model, pixels[None], evaluation_transform, self.device)
+        if self.tfidf is not None:
+            words = None if text is None else np.array([joined_text(*text)])
+            outputs.append(missing if words is None else log_probabilities(self.tfidf, words, len(self.labels)))
         logits = self.fusion.logits(*outputs) if self.fusion else outputs[0]
-        probabilities = softmax(logits[0].astype(np.float64) / self.temperature)
-        if not np.isfinite(probabilities).all():
-            raise UserError(f"{self.path} gives probabilities that are not numbers: run train_models.py again.")
-        return probabilities
+        return logits[0].astype(np.float64) / self.temperature
 
-    def top(self, probabilities: np.ndarray, count: int) -> list[Prediction]:
-        """The `count` most probable categories, best first."""
+    def predict(
+        self, text: str | None, pixels: np.ndarray | None, count: int = 3, name: str | None = None
+    ) -> Categories:
+        """The `count` most probable categories of a product from a text, a photo (S, S, 3) uint8, or both.
+
+        The text may be uncleaned; without a `name`, its first line is the name. Raises QueryError as `query_parts`, and
+        when there is a text and the model reads none.
+        """
+        probabilities = softmax(self.logits(None if text is None else query_parts(text, name), pixels))
         best = np.argsort(-probabilities, kind="stable")[:count]
-        return [Prediction(self.labels[place], float(probabilities[place])) for place in best]
+        return Categories(self.name, [Prediction(self.labels[row], float(probabilities[row])) for row in best])
+
+    def main_category(self, text: str, name: str | None, known: Collection[str]) -> tuple[str | None, str]:
+        """The most probable category of a text if it is one of `known`, else None; and how it was found, in words."""
+        if self.text_model is None:
+            return None, f"the {self.name} model reads no text: give --category"
+        best = self.predict(text, None, 1, name).predictions[0]
+        if best.category not in known:
+            return None, f"the {self.name} model predicts {best.category}, for which the price model has no data"
+        return best.category, f"{best.probability:.0%} by the {self.name} model, which predicts main categories"
 
 
-def load_predictor(
-    folder: DataFolder, device: torch.device, name: str | None = None, checkpoint: Path | None = None
-) -> Predictor:
-    """The model `name` of a data folder, by default the first of `MODEL_FILES` that is there, or the network of a
-    `checkpoint` file.
+def load_predictor(folder: DataFolder, device: torch.device) -> Predictor:
+    """The best trained model of a data folder: "fused" (CombinedModel and TF-IDF), else "combined", "text" or "image".
 
-    Raises UserError as `load_checkpoint` and `load_model`, and when a fused model belongs to another CombinedModel.
+    A model that is unreadable, or that does not belong to the categories or the networks of the folder, is left out
+    with a warning on stderr. Raises UserError when no model is left.
     """
-    paths = {name: folder.checkpoints / file for name, file in MODEL_FILES.items()}
-    name = name or next(iter(folder.trained_models()), "combined")
-    path = checkpoint or paths[name]
-    if checkpoint or name in NETWORKS:
-        predictor = _network_predictor(path, device)
-        if not checkpoint and predictor.name != name:
-            raise UserError(f"{path} holds a {predictor.name} model: run train_models.py again, or give --checkpoint.")
+    categories = load_main_categories(folder.path)
+    paths = {"fused": folder.fused_model} | {name: folder.checkpoint(name) for name in NETWORKS}
+    faults: list[UserError] = []
+    for name in [name for name, path in paths.items() if path.is_file()]:
+        try:
+            if name == "fused":
+                predictor = _fused_predictor(folder, categories, device)
+            else:
+                predictor = _network_predictor(folder, name, categories, device)
+        except UserError as error:
+            faults.append(error)
+            continue
+        for fault in faults:
+            print(f"warning: {fault}", file=sys.stderr)
         return predictor
-    words = ("combined_model",) if name == "fused" else ("mean_embedding", "encoder", "encoder_weights")
-    content = load_model(path, "tfidf", "fusion", *words)
-    labels = content["labels"]
-
-    def tfidf(text: str) -> np.ndarray:
-        return log_probabilities(content["tfidf"], np.array([text]), len(labels))
-
-    def mean_embedding(windows: np.ndarray) -> np.ndarray:
-        embedding = mean_embeddings(windows).mean(0, keepdims=True)
-        return log_probabilities(content["mean_embedding"], embedding, len(labels))
-
-    if name == "tfidf":
-        return Predictor(name, path, device, labels, {"tfidf": tfidf})
-    fusion = Fusion(**content["fusion"]) if name in ("fused", "shallow_text") else None
-    if name == "fused":
-        combined = _network_predictor(paths["combined"], device)
-        if combined.fusion is None or content["combined_model"] != combined.fusion.layer_hash():
-            raise UserError(
-                f"{path} belongs to another CombinedModel than the one beside it: run train_models.py again, or give "
-                "--model combined."
-            )
-        parts = combined.parts | {"tfidf": tfidf}
-        return replace(combined, name=name, path=path, parts=parts, fusion=fusion, temperature=1.0)
-    parts = {"tfidf": tfidf, "mean_embedding": mean_embedding} if fusion else {"mean_embedding": mean_embedding}
-    encoder = {"encoder": content["encoder"], "encoder_weights": content["encoder_weights"]}
-    return Predictor(name, path, device, labels, parts, fusion, **encoder)
+    raise faults[0] if faults else UserError(f"no model is in {folder.checkpoints}: run train_models.py first.")
 
 
-def _network_predictor(path: Path, device: torch.device) -> Predictor:
-    """The network of a checkpoint on `device`; raises UserError as `load_checkpoint`."""
-    checkpoint = load_checkpoint(path, device=device)
-    names = {network.__name__: name for name, network in NETWORKS.items()}
-    if checkpoint["model"] not in names:
-        raise UserError(f"the checkpoint {path} belongs to an unfinished training: give a *_best.pt file.")
-    name = names[checkpoint["model"]]
-    model = NETWORKS[name](num_classes=len(checkpoint["labels"]))
-    load_weights(model, checkpoint, path)
-    model.to(device).eval()
-    combined = model if isinstance(model, CombinedModel) else None
-    text_model = combined.text_model if combined else model
-    image_model = combined.image_model if combined else model
+def _network_predictor(folder: DataFolder, name: str, categories: list[str], device: torch.device) -> Predictor:
+    """One network; raises UserError as `load_network` and TextEncoder."""
+    model, configuration = load_network(folder, name, categories, device)
+    predictor = Predictor(name, categories, device, temperature=configuration.get("temperature", 1.0))
+    if name != "image":
+        predictor.text_model = getattr(model, "text_model", model)  # of CombinedModel, or the network itself
+        predictor.text_encoder = TextEncoder(configuration["encoder"], device, configuration.get("encoder_weights"))
+    if name != "text":
+        predictor.image_model = getattr(model, "image_model", model)
+        predictor.image_size = configuration["image_size"]
+    if isinstance(model, CombinedModel):
+        predictor.fusion = model.last_layer()
+    return predictor
 
-    def text(windows: np.ndarray) -> np.ndarray:
-        return text_model(torch.from_numpy(windows).float().to(device)).mean(0, keepdim=True).cpu().numpy()
 
-    def image(pixels: np.ndarray) -> np.ndarray:
-        return image_model(evaluation_transform(torch.tensor(pixels[None]).to(device))).cpu().numpy()
+def _fused_predictor(folder: DataFolder, categories: list[str], device: torch.device) -> Predictor:
+    """CombinedModel with TF-IDF; raises UserError when the file belongs to other categories or another CombinedModel."""
+    combined = _network_predictor(folder, "combined", categories, device)
+    content = load_model(folder.fused_model)
+    if content["labels"] != categories or content["combined_model"] != combined.fusion.layer_hash():
+        raise UserError(
+            f"{folder.fused_model} belongs to other categories or another CombinedModel: run train_models.py again."
+        )
+    fusion = Fusion(**content["fusion"])
+    return replace(combined, name="fused", tfidf=content["tfidf"], fusion=fusion, temperature=1.0)
 
-    parts = {"text": text, "image": image}
-    settings = checkpoint["configuration"]
-    if not settings.get("temperature", 1.0) > 0:
-        raise UserError(f"the checkpoint {path} has a temperature that is not above 0: run train_models.py again.")
-    return Predictor(
-        name,
-        path,
-        device,
-        checkpoint["labels"],
-        parts if combined else {name: parts[name]},
-        combined.last_layer() if combined else None,
-        settings.get("encoder"),
-        settings.get("image_size"),
-        settings.get("encoder_weights"),
-        settings.get("temperature", 1.0),
-    )
+
+def checkpoint_path(data_dir: str | Path, name: str, kind: str = "best") -> Path:
+    return DataFolder(data_dir).checkpoint(name, kind)
+
+
+def all_finite(value: Any) -> bool:
+    """Whether no number in a nest of dicts, lists, tensors and plain values is NaN or infinite."""
+    if isinstance(value, dict | list | tuple):
+        return all(map(all_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, Tensor | float) or bool(torch.isfinite(torch.as_tensor(value)).all())

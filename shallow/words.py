@@ -23,10 +23,10 @@ from shallow.fusion import Fusion, fuse_products
 TFIDF, MEAN_EMBEDDING = "TF-IDF + logistic regression", "mean embedding + logistic regression"
 BOTH = "TF-IDF and mean embedding"
 C_BOUNDS = (1e-4, 1e4)  # of the regressions' C, the inverse of the regularisation
-LEAST_LOG_PROBABILITY = np.log(1e-6)  # also of a category without a train listing
+MIN_LOG_PROBABILITY = np.log(1e-6)  # also of a category without a train listing
 
 
-class Words(TfidfVectorizer):
+class WordVectorizer(TfidfVectorizer):
     """TF-IDF weighted words. Raises UserError when no text has a word to keep: of stop words or emoji alone, say."""
 
     def fit_transform(self, raw_documents, y=None):
@@ -40,7 +40,7 @@ class Words(TfidfVectorizer):
 
 def tfidf_model() -> Pipeline:
     """Logistic regression on the TF-IDF weighted words of a text."""
-    return make_pipeline(Words(sublinear_tf=True, stop_words="english"), LogisticRegression(max_iter=1000))
+    return make_pipeline(WordVectorizer(sublinear_tf=True, stop_words="english"), LogisticRegression(max_iter=1000))
 
 
 def mean_embedding_model() -> Pipeline:
@@ -49,16 +49,16 @@ def mean_embedding_model() -> Pipeline:
 
 
 def log_probabilities(model: Pipeline | LogisticRegression, inputs, classes: int) -> np.ndarray:
-    """Log probabilities (N, C) of all categories; at least `LEAST_LOG_PROBABILITY`."""
-    found = np.full((inputs.shape[0], classes), LEAST_LOG_PROBABILITY)
-    found[:, model.classes_] = np.maximum(model.predict_log_proba(inputs), LEAST_LOG_PROBABILITY)
+    """Log probabilities (N, C) of all categories; at least `MIN_LOG_PROBABILITY`."""
+    found = np.full((inputs.shape[0], classes), MIN_LOG_PROBABILITY)
+    found[:, model.classes_] = np.maximum(model.predict_log_proba(inputs), MIN_LOG_PROBABILITY)
     return found
 
 
 def fit_on_train(model: Pipeline, inputs: np.ndarray, products: pd.DataFrame) -> Pipeline:
     """`model` fitted on the train listings, with the C whose cross-entropy on validation is the lowest.
 
-    Raises UserError as `Words`.
+    Raises UserError as `WordVectorizer`.
     """
     labels = products["main_category_code"].to_numpy(np.int64)
     train, validation = rows_of_split(products, "train"), rows_of_split(products, "validation")

@@ -25,5 +25,5 @@ def make_served_folder(sample_folder: Path, target: Path) -> DataFolder:
     write_json(folder.products_table_clean, listings)
     write_json(folder.images_table, photos)
     products = load_products(folder.path)
-    save_price_model(folder, fit_price_model(products), products, seed=7)
+    save_price_model(folder, fit_price_model(products), products)
     return folder

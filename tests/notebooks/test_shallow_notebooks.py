@@ -15,7 +15,7 @@ from repository import ROOT
 
 from marketplace.data_folder import DataFolder, read_json
 from marketplace.listings import load_products
-from shallow.price import KNOWN, LEAF, load_price_model
+from shallow.price import CategoryLevel, load_price_model
 
 PRICE, PHOTO = "tabular_linear_regression", "image_classification"
 
@@ -154,11 +154,11 @@ def test_each_step_of_the_price_has_its_gain_and_the_leaf_category_is_worth_most
 def test_the_price_model_is_saved_and_its_interval_measured(executed):
     notebook, results = executed[PRICE]
     interval = results["interval"]
-    for known in KNOWN:  # test is 44 listings
+    for known in CategoryLevel:  # test is 44 listings
         found = interval[known]
         assert 0.6 < found["coverage"] <= 1 and found["width"] > 1
         assert found["coverage_interval"][0] <= found["coverage"] <= found["coverage_interval"][1]
-    assert interval[LEAF]["R2, log pounds"] == pytest.approx(
+    assert interval[CategoryLevel.LEAF]["R2, log pounds"] == pytest.approx(
         results["steps"]["words"]["R2, log pounds"]["test"], abs=1e-3
     )
     assert all(of["listings"] >= 50 for of in interval["by main category"].values())
