@@ -96,7 +96,7 @@ class Api:
         from models.device import pick_device  # torch takes seconds
         from models.predict import load_predictor
         from ranking.build import load_networks, load_query_encoder
-        from shallow.price import PRICE_MODEL, load_price_model
+        from shallow.price import load_price_model
 
         self.folder = folder
         self.ranker = Ranker(folder, open_index(folder))
@@ -107,7 +107,7 @@ class Api:
         encoder = self.predictor.text_encoder
         if encoder and (encoder.key, encoder.device) == (self.query_encoder.key, self.query_encoder.device):
             self.query_encoder = encoder  # one copy of the weights
-        self.price_model = load_price_model(folder) if (folder.checkpoints / PRICE_MODEL).exists() else None
+        self.price_model = load_price_model(folder) if folder.price_model.exists() else None
         self.worker = ThreadPoolExecutor(1)
         self.places = BoundedSemaphore(WAITING)
         self.rank(text="a first query, so that all is loaded")
@@ -148,7 +148,7 @@ class Api:
             raise HTTPException(503, "this data folder has no price model: run make run, then start the server again.")
         words = query_text(text)
         if category is None:
-            category, _ = self.in_worker(self.predictor.main_category, words)
+            category, _ = self.in_worker(self.predictor.main_category, words, None, self.price_model.labels)
         return self.price_model.estimate(words, category, location)
 
     def rank(

@@ -58,7 +58,7 @@ def load_checkpoint(
 
 
 def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
-    """Load the weights of a checkpoint that was read from `path` into `model`; raises UserError when they do not fit."""
+    """Load the weights of a checkpoint, read from `path`, into `model`; raises UserError when they do not fit."""
     configuration = checkpoint["configuration"]
     try:
         if "encoder" in configuration and configuration.get("embedding_scale") != EMBEDDING_SCALE:
@@ -243,10 +243,11 @@ def _network_predictor(folder: DataFolder, name: str, categories: list[str], dev
 
 
 def _fused_predictor(folder: DataFolder, categories: list[str], device: torch.device) -> Predictor:
-    """CombinedModel with TF-IDF; raises UserError when the file belongs to other categories or another CombinedModel."""
+    """CombinedModel with TF-IDF; raises UserError when the two do not belong together or to the categories."""
     combined = _network_predictor(folder, "combined", categories, device)
     content = load_model(folder.fused_model)
-    if content["labels"] != categories or content["combined_model"] != combined.fusion.layer_hash():
+    hashed = combined.fusion and combined.fusion.layer_hash()
+    if (content["labels"], content["combined_model"]) != (categories, hashed):
         raise UserError(
             f"{folder.fused_model} belongs to other categories or another CombinedModel: run train_models.py again."
         )

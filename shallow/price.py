@@ -241,8 +241,8 @@ class PriceModel:
         place = self.gazetteer.locate(clean_line(location))
         if place is None:
             raise QueryError(
-                f"the place {location[:80]!r} is unknown: write it as in a listing, e.g. 'Reading, Berkshire', or leave "
-                "it out."
+                f"the place {location[:80]!r} is unknown: write it as in a listing, e.g. 'Reading, Berkshire', or "
+                "leave it out."
             )
         return [place.latitude, place.longitude]
 
