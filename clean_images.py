@@ -12,8 +12,6 @@ from marketplace.command_line import argument_parser, positive_int, print_report
 from marketplace.data_folder import DataFolder
 from marketplace.photos import clean_folder, default_workers
 
-MAX_SIZE = 4096
-
 
 def main() -> None:
     parser = argument_parser("Make the photos ready for learning: square, RGB, on black, all of one size.")
@@ -22,8 +20,6 @@ def main() -> None:
     parser.add_argument("--images", type=Path, metavar="DIR", help="raw photos (default: images in the data folder)")
     parser.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="use a Dask cluster that shares the data folder")
     arguments = parser.parse_args()
-    if arguments.size > MAX_SIZE:
-        parser.error(f"argument --size: {arguments.size} is above {MAX_SIZE}")
     folder = DataFolder(arguments.data_dir)
     images = arguments.images or folder.images
     print_report(clean_folder(images, folder, arguments.size, arguments.workers, arguments.scheduler))

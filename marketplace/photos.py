@@ -1,77 +1,62 @@
-"""Photos: which files are photos, how one is cleaned, a folder of clean ones, and their pixels as arrays."""
+"""Photos: which files are photos, how one is cleaned, the folder of clean ones, and their pixels as arrays.
 
-import collections
+Every worker process imports this module, so it imports no pandas.
+"""
+
 import contextlib
-import functools
 import hashlib
 import io
-import itertools
 import json
 import logging
 import multiprocessing
 import os
 import signal
-import stat
-import sys
 import threading
 import time
 import warnings
-import zlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import pandas as pd
-
-# imported so that Pillow does not load its plugins for all fifty formats at the first photo that it cannot identify
-from PIL import GifImagePlugin, Image, ImageChops, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin  # noqa: F401
+from PIL import Image, ImageOps
 
 import marketplace
 from marketplace.command_line import progress_bar
-from marketplace.data_folder import (
-    PARTIAL_SUFFIX,
-    DataFolder,
-    UserError,
-    first_line,
-    read_json,
-    write_json,
-    write_whole,
-)
-from marketplace.listings import read_table
+from marketplace.data_folder import DataFolder, UserError, first_line, read_json, write_json, write_whole
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 MAX_PIXELS = 120_000_000  # the largest phone cameras have 108 megapixels; more is refused as a decompression bomb
-MAX_BYTES = 100_000_000
+MAX_PHOTO_BYTES = 20_000_000
 QUALITY = 95
 REDUCING_GAP = 2.0  # fast reduction (libjpeg, box filter) down to twice the size, then Lanczos
 CLUSTER_SECONDS = 10  # to reach a scheduler, and for its first worker to appear
 SILENCE_SECONDS = 120  # of a cluster; a task takes seconds
-Task = tuple[Path, Path, list[tuple[str, str]], int]  # the arguments of `clean_files`
-Results = Iterator[str | None]  # of all photos of all tasks, in their order
-MANIFEST_VERSION = 2  # raise it when the same photo would come out differently: all photos are then cleaned again
+MANIFEST_VERSION = 3  # raise it when the same photo would come out differently: all photos are then cleaned again
 TASK_PHOTOS = 16  # photos for a worker at a time: few, so that Ctrl-C need not wait long
-SAVE_SECONDS = 10.0
-RawPhotos = dict[str, tuple[str, int, int]]  # by output name: source name, size, mtime_ns
-Entries = dict[str, tuple]  # of the manifest, by output name: source name, size, mtime_ns, output size, mtime_ns
-SetAside = dict[str, list[str]]  # source names by reason
+Task = tuple[list[Path], Path, int]  # the arguments of `clean_files`
 
 
 class PhotoError(Exception):
-    """A photo that is set aside; the message is the reason, the same for all photos with the same fault."""
+    """A photo that is rejected; the message is the reason, the same for all photos with the same fault."""
 
 
-def fitted_size(width: int, height: int, size: int) -> tuple[int, int]:
-    """Width and height after the longer side has become `size`; the shorter is at least 1 pixel."""
-    longer = max(width, height)
-    return max(1, round(width * size / longer)), max(1, round(height * size / longer))
+def photo_files(images: Path) -> dict[str, Path]:
+    """The photos in a folder by image id: its `.jpg` and `.jpeg` files in any case, of one id the last by name."""
+    entries = sorted(os.scandir(images), key=lambda entry: entry.name) if images.is_dir() else []
+    paths = [Path(entry) for entry in entries if entry.is_file()]
+    return {path.stem: path for path in paths if path.suffix.lower() in PHOTO_SUFFIXES}
 
 
-def is_photo(content: bytes | bytearray) -> bool:
+def is_photo(content: bytes) -> bool:
     """Whether the first bytes are those of a JPEG, PNG, GIF or WebP file."""
     beginnings = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
     return content.startswith(beginnings) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
@@ -81,100 +66,50 @@ def clean_photo(file: BinaryIO, size: int) -> Image.Image:
     """Read a photo and return it as a `size` x `size` RGB picture, centred on black.
 
     A large JPEG is reduced by libjpeg while it is decoded, which saves most of the time. First frame of an animation,
-    EXIF orientation applied, transparency on black, samples of any depth scaled to 8 bits.
+    EXIF orientation applied, transparency on black, samples of 16 bits scaled to 8.
 
-    Raises PhotoError when the content is not a JPEG, PNG, WebP or GIF that can be decoded, OSError when the file cannot
-    be read.
+    Raises PhotoError when the content is not a JPEG, PNG, WebP or GIF that Pillow can decode or is too large, OSError
+    when the file cannot be read.
     """
-    content = file.read(MAX_BYTES + 1)
-    if not content:
-        raise PhotoError("empty file")
-    if len(content) > MAX_BYTES:
+    content = file.read(MAX_PHOTO_BYTES + 1)
+    if len(content) > MAX_PHOTO_BYTES:
         raise PhotoError("too many bytes")
     if not is_photo(content):
-        raise PhotoError("not a JPEG, PNG, WebP or GIF")
-    if content.startswith(b"\x89PNG"):
-        content = _without_metadata(content)
+        raise PhotoError("not a JPEG, PNG, WebP or GIF" if content else "empty file")
     try:
         with warnings.catch_warnings():  # Pillow warns of broken EXIF, and of large pictures, which are refused here
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
-                raise PhotoError("too many pixels")
-            return _fitted_on_black(image, size, content)
-    except PhotoError:
-        raise
+                raise Image.DecompressionBombError
+            return _fitted_on_black(image, size)
     except Image.DecompressionBombError:
         raise PhotoError("too many pixels") from None
-    except Image.UnidentifiedImageError:
-        raise PhotoError("broken or unusual header") from None
     except Exception:  # Pillow's parsers raise exceptions of many types on broken files
         raise PhotoError("broken") from None
 
 
-def _without_metadata(png: bytes) -> bytes:
-    """The chunks of a PNG that hold the picture and its orientation; Pillow would refuse it for faults in the others.
-
-    Raises PhotoError for a wrong checksum of the picture; Pillow does not compare that of the pixels.
-    """
-    view = memoryview(png)  # whose slices are no copies
-    kept, start, name = [view[:8]], 8, b""
-    while start < len(png) and name != b"IEND":
-        end = start + 12 + int.from_bytes(view[start : start + 4], "big")
-        name, chunk = png[start + 4 : start + 8], view[start:end]
-        right = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
-        if name in (b"IHDR", b"PLTE", b"tRNS", b"IDAT") or (name == b"eXIf" and right):
-            if not right and end <= len(png):
-                raise PhotoError("broken (wrong checksum)")
-            kept.append(chunk)
-        start = end
-    return b"".join(kept)
+def fitted_size(width: int, height: int, size: int) -> tuple[int, int]:
+    """Width and height after the longer side has become `size`; the shorter is at least 1 pixel."""
+    longer = max(width, height)
+    return max(1, round(width * size / longer)), max(1, round(height * size / longer))
 
 
-def _fitted_on_black(image: Image.Image, size: int, content: bytes) -> Image.Image:
+def _fitted_on_black(image: Image.Image, size: int) -> Image.Image:
     width, height = fitted_size(*image.size, size)
-    box = None
-    if image.format in ("JPEG", "MPO"):
-        drafted = image.draft(None, (int(width * REDUCING_GAP), int(height * REDUCING_GAP)))
-        box = drafted[1] if drafted else None
+    drafted = image.draft(None, (int(width * REDUCING_GAP), int(height * REDUCING_GAP)))  # None unless it is a JPEG
     image.load()
-    if image.mode not in ("RGB", "L") or image.has_transparency_data:
-        image = _opaque_rgb(image, content)
+    if image.mode == "I;16":  # 16 bits of grey, which Pillow's own conversion would clip at 255
+        image = image.point(lambda value: value * (1 / 256)).convert("L")
+    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    box = drafted[1] if drafted else None
     image = image.resize((width, height), Image.Resampling.LANCZOS, box=box, reducing_gap=REDUCING_GAP)
     with contextlib.suppress(Exception):  # broken EXIF is common and does not spoil the photo
         ImageOps.exif_transpose(image, in_place=True)
     square = Image.new("RGB", (size, size))
-    square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+    corner = (size - image.width) // 2, (size - image.height) // 2
+    square.paste(image, corner, mask=image if image.mode == "RGBA" else None)
     return square
-
-
-def _opaque_rgb(image: Image.Image, content: bytes) -> Image.Image:
-    """RGB of any mode; transparent parts become black.
-
-    Pillow scales the samples of a PNG to 8 bits, but not the transparent colour.
-    """
-    depth = content[24] if image.format == "PNG" else 8
-    colour = image.info.get("transparency")
-    if image.mode == "L" and colour is not None:
-        image.info["transparency"] = colour * 255 // (2**depth - 1)
-    elif image.mode == "I;16":  # Pillow's own conversion would clip at 255
-        samples = image.convert("I")
-        image = samples.point(lambda value: value * (1 / 257) + 0.5).convert("L")
-        if colour is not None:
-            image.putalpha(samples.point([255 * (value != colour) for value in range(65536)], "L"))
-    elif image.mode == "RGB" and depth == 16 and colour is not None:
-        low = Image.open(io.BytesIO(content), formats=FORMATS)
-        low.tile = [low.tile[0]._replace(args="RGB;16L")]  # reads the low byte of each sample instead of the high one
-        parts = (image, tuple(value >> 8 for value in colour)), (low, tuple(value & 255 for value in colour))
-        differences = [ImageChops.difference(part, Image.new("RGB", image.size, value)) for part, value in parts]
-        differing = functools.reduce(ImageChops.lighter, ImageChops.lighter(*differences).split())
-        image.putalpha(differing.point(lambda value: 255 * (value > 0)))
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    opaque = image.convert("RGB")
-    opaque.paste("black", mask=ImageChops.invert(image.getchannel("A")))
-    return opaque
 
 
 def encoded(image: Image.Image) -> bytes:
@@ -184,35 +119,51 @@ def encoded(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def query_pixels(file: BinaryIO, size: int) -> np.ndarray:
+    """Pixels (S, S, 3) uint8 of any photo, cleaned exactly as the photos of listings are, JPEG compression included.
+
+    Raises PhotoError and OSError as `clean_photo`.
+    """
+    return np.asarray(Image.open(io.BytesIO(encoded(clean_photo(file, size)))))
+
+
+def load_query_photo(path: Path, size: int) -> np.ndarray:
+    """`query_pixels` of a file; raises UserError when it is rejected, OSError when it cannot be opened."""
+    try:
+        with open(path, "rb") as file:
+            return query_pixels(file, size)
+    except PhotoError as error:
+        raise UserError(
+            f"the photo {path} cannot be read ({error}): give a JPEG, PNG, WebP or GIF of at most "
+            f"{MAX_PIXELS // 1_000_000} megapixels and {MAX_PHOTO_BYTES // 1_000_000} MB."
+        ) from None
+
+
 def clean_file(source: Path, output: Path, size: int) -> str | None:
     """Clean one file; the output appears whole or not at all.
 
-    Returns the reason why the photo is set aside, None when it is clean. Raises OSError when the output cannot be
+    Returns the reason why the photo is rejected, None when it is clean. Raises OSError when the output cannot be
     written.
     """
     try:
         with open(source, "rb") as file:
             content = encoded(clean_photo(file, size))
-    except PhotoError as error:
-        return str(error)
-    except PermissionError:
-        return "may not be read"
-    except OSError:
-        return "cannot be read"
-    with write_whole(output, flush=False) as partial:
+    except (PhotoError, OSError) as error:
+        output.unlink(missing_ok=True)  # of an earlier source
+        return str(error) if isinstance(error, PhotoError) else "cannot be read"
+    with write_whole(output, flush=False) as partial:  # to flush each photo would take ten times as long
         partial.write_bytes(content)
     return None
 
 
-def clean_files(images: Path, outputs: Path, names: list[tuple[str, str]], size: int) -> list[str | None]:
-    """Clean photos, given as (source name, output name), from folder `images` into folder `outputs`.
+def clean_files(sources: list[Path], outputs: Path, size: int) -> list[str | None]:
+    """Clean photos of one folder into `outputs`, as <image id>.jpg; returns what `clean_file` returns for each.
 
-    Returns what `clean_file` returns for each. Raises OSError when a folder is missing on this machine or an output
-    cannot be written.
+    Raises OSError when a folder is missing on this machine or an output cannot be written.
     """
-    for folder in (images, outputs):
+    for folder in (sources[0].parent, outputs):
         os.stat(folder)  # else, on a worker that does not share it, every photo would only seem unreadable
-    return [clean_file(images / source, outputs / output, size) for source, output in names]
+    return [clean_file(source, outputs / f"{source.stem}.jpg", size) for source in sources]
 
 
 def default_workers() -> int:
@@ -220,42 +171,42 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def submit(executor: Executor, function: Callable, tasks: list[Task], seconds: float | None) -> Results:
-    """Submit all tasks and return an iterator over their results; each task is waited for at most `seconds`."""
-    futures = collections.deque(executor.submit(function, *task) for task in tasks)
-    return itertools.chain.from_iterable(futures.popleft().result(seconds) for _ in tasks)
+@contextlib.contextmanager
+def starting_workers(*modules: str) -> Iterator[BaseContext]:
+    """Yield how to start worker processes: by a server that loads `modules` once, for a fork is unsafe beside threads.
+
+    Ctrl-C is ignored meanwhile; the workers inherit that, so that it never reaches them.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(modules))
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield context
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
-def prepare_worker() -> None:
-    """Leave Ctrl-C to the parent process, and end when that has ended, even by SIGKILL."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with, args=[multiprocessing.parent_process()], daemon=True).start()
+def end_with_parent() -> None:
+    """Let this worker process end when its parent has ended, even by SIGKILL."""
 
+    def wait() -> None:
+        multiprocessing.parent_process().join()  # type: ignore[union-attr]
+        os._exit(1)
 
-def end_with(parent: BaseProcess) -> None:
-    """End this process as soon as `parent` has ended."""
-    parent.join()
-    os._exit(1)
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextlib.contextmanager
-def on_this_machine(tasks: list[Task], workers: int) -> Iterator[Results]:
-    """Clean with processes; joblib's loky would take half a second longer to start.
+def on_this_machine(tasks: list[Task], workers: int) -> Iterator[list[Future]]:
+    """Clean with processes; leaving the context waits for the few tasks that they have begun.
 
-    Leaving the context early, as Ctrl-C does, waits for the few tasks that workers have begun.
     Raises UserError when a worker is killed.
     """
-    # fork is the fastest way to start; the default of other systems is used there
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, prepare_worker)
+    with starting_workers("alive_progress", "numpy", "PIL.ImageOps") as context:
+        pool = ProcessPoolExecutor(min(workers, len(tasks)), context, end_with_parent)
+        futures = [pool.submit(clean_files, *task) for task in tasks]
     try:
-        # Ctrl-C waits until all workers have started: in between it would leave workers that nobody ends
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            results = submit(pool, clean_files, tasks, None)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        yield results
+        yield futures
     except BrokenProcessPool:
         raise UserError(
             "a worker process was killed, perhaps for lack of memory: finished photos are kept, "
@@ -266,11 +217,11 @@ def on_this_machine(tasks: list[Task], workers: int) -> Iterator[Results]:
 
 
 @contextlib.contextmanager
-def on_cluster(tasks: list[Task], scheduler: str) -> Iterator[Results]:
+def on_cluster(tasks: list[Task], scheduler: str) -> Iterator[list[Future]]:
     """Clean with the workers of a Dask cluster, which see the folders under the same paths as this machine.
 
     Dask gives the tasks of a worker that dies to another. Raises UserError when Dask is not installed, or when the
-    cluster cannot be reached, has no worker or stops answering.
+    cluster cannot be reached, has no worker, stops answering or cannot use the folders.
     """
     try:
         import cloudpickle
@@ -282,211 +233,114 @@ def on_cluster(tasks: list[Task], scheduler: str) -> Iterator[Results]:
     try:
         with distributed.Client(scheduler, timeout=CLUSTER_SECONDS) as client:
             client.wait_for_workers(1, CLUSTER_SECONDS)
-            absolute = [(images.absolute(), outputs.absolute(), names, size) for images, outputs, names, size in tasks]
+            pool = client.get_executor(pure=False)
             # a lambda, for Dask would pickle a function with a name by that name
-            yield submit(client.get_executor(pure=False), lambda *task: clean_files(*task), absolute, SILENCE_SECONDS)
+            yield [pool.submit(lambda *task: clean_files(*task), *task) for task in tasks]
     except Exception as error:
-        of_a_disk = isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError)
-        if of_a_disk or isinstance(error, UserError):
-            raise
         raise UserError(
-            f"the Dask cluster at {scheduler} failed ({first_line(error)}): check the address, and that scheduler and "
-            "workers are alive; finished photos are kept, run the command again."
+            f"the Dask cluster at {scheduler} failed ({first_line(error)}): check the address, and that workers are "
+            "alive and share the data folder under one path; finished photos are kept, run the command again."
         ) from None
     finally:
         logging.disable(logging.NOTSET)
 
 
-@dataclass
-class CleaningJob:
-    """What a run has to do, and its results so far, which the manifest holds for the next run.
+def clean_photos(
+    photos: dict[str, Path],
+    outputs: Path,
+    size: int,
+    workers: int,
+    scheduler: str | None,
+    results: dict[str, str | None],
+) -> None:
+    """Clean photos, given by image id, and add the result of `clean_file` for each to `results` as soon as it is known.
 
-    Photos are not flushed to the disk one by one, which would take ten times as long as cleaning them. After a power
-    cut the sizes differ from the manifest: journaling file systems let a file grow only when its bytes are written.
+    Raises UserError when the workers fail.
     """
-
-    images: Path
-    outputs: Path
-    size: int
-    photos: RawPhotos
-    to_clean: list[str]  # output names
-    clean: Entries
-    manifest: Entries  # as last saved
-    set_aside: SetAside
-    gone: list[str]  # outputs whose source is gone
-    foreign: list[str]  # files that this script did not make
-    cleaned: int = 0
-
-    def add(self, output: str, reason: str | None) -> None:
-        """Add a result of `clean_file`; raises UserError when the output is not in this machine's folder."""
-        if reason is not None:
-            (self.outputs / output).unlink(missing_ok=True)
-            self.set_aside.setdefault(reason, []).append(self.photos[output][0])
-            return
-        try:
-            status = os.stat(self.outputs / output)
-        except FileNotFoundError:
-            raise UserError(
-                f"a worker wrote into another {self.outputs}: let all machines share this folder under this path."
-            ) from None
-        self.clean[output] = (*self.photos[output], status.st_size, status.st_mtime_ns)
-        self.cleaned += 1
-
-    def save(self) -> None:
-        """Write the manifest if it has changed."""
-        if self.clean != self.manifest:
-            with write_whole(self.outputs / "manifest.json") as partial:
-                partial.write_text(json.dumps({"version": MANIFEST_VERSION, "photos": self.clean}), encoding="ascii")
-            self.manifest = dict(self.clean)
-
-
-def find_photos(images: Path) -> tuple[RawPhotos, SetAside]:
-    """The photos of a folder, and the files set aside without opening them.
-
-    Raises UserError when the folder is missing or holds no photo.
-    """
-    if not images.is_dir():
-        raise UserError(f"{images} is missing or no folder: put the photos there, or name their folder with --images.")
-    photos: RawPhotos = {}
-    set_aside: SetAside = {}
-    taken: set[str] = set()
-    for entry in sorted(os.scandir(images), key=lambda entry: entry.name):
-        stem, ending = os.path.splitext(entry.name)
-        if ending.lower() not in (".jpg", ".jpeg"):
-            continue
-        reason = "same name as another, ignoring case" if stem.casefold() in taken else reason_to_set_aside(entry)
-        taken.add(stem.casefold())
-        if reason:
-            set_aside.setdefault(reason, []).append(entry.name)
-        else:
-            status = entry.stat()
-            photos[f"{stem}.jpg"] = (entry.name, status.st_size, status.st_mtime_ns)
-    if not taken:
-        raise UserError(f"{images} holds no .jpg or .jpeg file: put the photos there, or name another with --images.")
-    return photos, set_aside
-
-
-def reason_to_set_aside(entry: os.DirEntry) -> str | None:
-    """Why a file is set aside without being opened, or None."""
-    if entry.is_symlink() and Path(entry).parent.resolve() not in Path(entry).resolve().parents:
-        return "link out of the folder"
-    try:
-        mode = entry.stat().st_mode
-    except OSError:
-        return "cannot be read"
-    return None if stat.S_ISREG(mode) else "not a file"  # reading a pipe would never end
-
-
-def read_manifest(path: Path) -> Entries:
-    """Entries of the manifest; none when it is missing, broken or of another version."""
-    try:
-        manifest = json.loads(path.read_bytes())
-        entries = manifest["photos"] if manifest["version"] == MANIFEST_VERSION else {}
-        return {name: tuple(entry) for name, entry in entries.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
-
-
-def stat_outputs(outputs: Path) -> dict[str, tuple[int, int]]:
-    """Size and mtime_ns of each file in the output folder, partial files left out."""
-    with os.scandir(outputs) as entries:
-        files = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
-    stats = {entry.name: entry.stat() for entry in files if not entry.name.endswith(PARTIAL_SUFFIX)}
-    return {name: (status.st_size, status.st_mtime_ns) for name, status in stats.items()}
-
-
-def plan_job(images: Path, folder: DataFolder, size: int) -> CleaningJob:
-    """Compare the raw photos with the manifest and the outputs.
-
-    Raises UserError when there is nothing to clean.
-    """
-    photos, set_aside = find_photos(images)
-    outputs, manifest_path = folder.clean_images(size), folder.clean_images_manifest(size)
-    if outputs.resolve() == images.resolve():
-        raise UserError(f"{images} holds photos that are clean already: name the folder of the raw ones with --images.")
-    outputs.mkdir(parents=True, exist_ok=True)
-    manifest, present = read_manifest(manifest_path), stat_outputs(outputs)
-    clean = {
-        output: entry
-        for output, entry in manifest.items()
-        if photos.get(output) == entry[:3] and present.get(output) == entry[3:]
-    }
-    return CleaningJob(
-        images,
-        outputs,
-        size,
-        photos,
-        to_clean=[output for output in photos if output not in clean],
-        clean=clean,
-        manifest=manifest,
-        set_aside=set_aside,
-        gone=[name for name in manifest if name in present and name not in photos],
-        foreign=list(present.keys() - photos.keys() - manifest.keys() - {manifest_path.name}),
-    )
-
-
-def clean_photos(job: CleaningJob, workers: int, scheduler: str | None) -> None:
-    """Clean the photos of a job, and save its manifest every SAVE_SECONDS."""
-    names = [(job.photos[output][0], output) for output in job.to_clean]
-    parts = [names[start : start + TASK_PHOTOS] for start in range(0, len(names), TASK_PHOTOS)]
-    tasks = [(job.images, job.outputs, part, job.size) for part in parts]
+    ids = list(photos)
+    parts = [ids[start : start + TASK_PHOTOS] for start in range(0, len(ids), TASK_PHOTOS)]
+    tasks = [([photos[image_id] for image_id in part], outputs, size) for part in parts]
     cleaning = on_cluster(tasks, scheduler) if scheduler else on_this_machine(tasks, workers)
-    next_save = time.monotonic() + SAVE_SECONDS
-    with cleaning as results, progress_bar(len(names), "cleaning photos") as bar:
-        for output, reason in zip(job.to_clean, results, strict=True):
-            job.add(output, reason)
-            bar()
-            if time.monotonic() >= next_save:
-                job.save()
-                next_save = time.monotonic() + SAVE_SECONDS
+    with cleaning as futures, progress_bar(len(ids), "cleaning photos") as advance:
+        for part, future in zip(parts, futures, strict=True):
+            results |= zip(part, future.result(SILENCE_SECONDS if scheduler else None), strict=True)
+            advance(len(part))
+
+
+def read_manifest(path: Path) -> dict[str, list[int]]:
+    """Size and mtime_ns of the source of each clean photo by image id; empty when missing, broken or old."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        manifest = json.loads(path.read_bytes())
+        if manifest["version"] == MANIFEST_VERSION:
+            return manifest["photos"]
+    return {}
 
 
 def clean_folder(images: Path, folder: DataFolder, size: int, workers: int, scheduler: str | None = None) -> dict:
     """Bring the folder of clean photos up to date with `images`; returns the report, which it also writes.
 
+    A photo is skipped when its source has the size and time in the manifest. The output of a source that is gone is
+    deleted.
+
     Raises UserError when there is nothing to clean, when no photo is usable, or when the workers fail.
     """
     start = time.monotonic()
-    job = plan_job(images, folder, size)
-    found = len(job.photos) + sum(map(len, job.set_aside.values()))
-    skipped = len(job.clean)
-    for name in job.gone:
-        (job.outputs / name).unlink()
+    outputs, manifest_path = folder.clean_images(size).absolute(), folder.clean_images_manifest(size)
+    photos = photo_files(images.absolute())
+    if not photos:
+        raise UserError(f"{images} holds no .jpg or .jpeg file: put the photos there, or name another with --images.")
+    if outputs.resolve() == images.resolve():
+        raise UserError(f"{images} holds photos that are clean already: name the folder of the raw ones with --images.")
+    outputs.mkdir(parents=True, exist_ok=True)
+    present, manifest = set(os.listdir(outputs)), read_manifest(manifest_path)
+    statuses = {name: path.stat() for name, path in photos.items()}
+    sources = {name: [status.st_size, status.st_mtime_ns] for name, status in statuses.items()}
+    clean = {name: sources[name] for name in photos if sources[name] == manifest.get(name) and f"{name}.jpg" in present}
+    to_clean = {name: path for name, path in photos.items() if name not in clean}
+    removed = [name for name in manifest if name not in photos and f"{name}.jpg" in present]
+    skipped = len(clean)
+    results: dict[str, str | None] = {}
     try:
-        if job.to_clean:
-            clean_photos(job, workers, scheduler)
-    except KeyboardInterrupt:
-        print(f"of {found} photos {job.cleaned} cleaned now, {skipped} before", file=sys.stderr)
-        raise
+        for name in removed:
+            (outputs / f"{name}.jpg").unlink()
+        if to_clean:
+            clean_photos(to_clean, outputs, size, workers, scheduler, results)
     finally:
-        job.save()
+        clean |= {name: sources[name] for name, reason in results.items() if reason is None}
+        if clean != manifest:
+            with write_whole(manifest_path) as partial:
+                partial.write_text(json.dumps({"version": MANIFEST_VERSION, "photos": clean}), encoding="ascii")
 
+    rejected: dict[str, list[str]] = {}
+    for name, reason in results.items():
+        if reason is not None:
+            rejected.setdefault(reason, []).append(photos[name].name)
     report = {
         "images": str(images),
         "size": size,
-        "in": found,
-        "cleaned": job.cleaned,
+        "in": len(photos),
+        "cleaned": len(clean) - skipped,
         "skipped": skipped,
-        "set_aside": {reason: sorted(names) for reason, names in sorted(job.set_aside.items())},
-        "removed": len(job.gone),
-        "foreign_files": sorted(job.foreign),
+        "rejected": rejected,
+        "removed": len(removed),
         "seconds": round(time.monotonic() - start, 2),
     }
     report_path = folder.report(f"clean_images_{size}")
     write_json(report_path, report)
-    if not job.clean:
-        raise UserError(f"none of the {found} photos in {images} can be used: {report_path} says why for each.")
+    if not clean:
+        raise UserError(f"none of the {len(photos)} photos in {images} can be used: {report_path} says why.")
     return report
 
 
 def clean_missing_photos(folder: DataFolder, size: int) -> None:
-    """Clean the raw photos of a data folder unless that was done for this size, or there are none.
+    """Bring the clean photos of this size up to date with the raw photos in the data folder, if it has any.
 
     Raises UserError as `clean_folder`.
     """
-    if folder.images.is_dir() and not folder.clean_images_manifest(size).is_file():
+    if photo_files(folder.images):
         report = clean_folder(folder.images, folder, size, default_workers())
-        print(f"{report['cleaned']:,} photos cleaned to {size} pixels in {report['seconds']:.0f} s.")
+        if report["cleaned"]:
+            print(f"{report['cleaned']:,} photos cleaned to {size} pixels in {report['seconds']:.0f} s.")
 
 
 @dataclass
@@ -506,41 +360,7 @@ class Photos:
         return np.array([hashlib.sha256(pixels.tobytes()).hexdigest() for pixels in self.pixels])
 
 
-def _decode(path: Path, size: int) -> np.ndarray | None:
-    """Pixels (S, S, 3) uint8 of a clean photo, or None when it cannot be read or has another size."""
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError):
-        return None
-    return pixels if pixels.shape == (size, size, 3) else None
-
-
-def query_pixels(file: BinaryIO, size: int) -> np.ndarray:
-    """Pixels (S, S, 3) uint8 of any photo, cleaned exactly as the photos of listings are, JPEG compression included.
-
-    Raises PhotoError and OSError as `clean_photo`.
-    """
-    return np.asarray(Image.open(io.BytesIO(encoded(clean_photo(file, size)))))
-
-
-def load_query_photo(path: Path, size: int) -> np.ndarray:
-    """`query_pixels` of a file; raises UserError when it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return query_pixels(file, size)
-    except PhotoError as error:
-        raise UserError(
-            f"the photo {path} cannot be read ({error}): give a JPEG, PNG, WebP or GIF of at most "
-            f"{MAX_PIXELS // 1_000_000} megapixels and {MAX_BYTES // 1_000_000} MB."
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"the photo {path} cannot be opened ({error.strerror}): give the path of a file, not a folder or a link."
-        ) from None
-
-
-def load_photos(data_dir: str | Path, products: pd.DataFrame, image_size: int = 64) -> Photos:
+def load_photos(data_dir: str | Path, products: "pd.DataFrame", image_size: int = 64) -> Photos:
     """Decode the clean photos of the listings in `products`, in the order of the listings and then of the photo ids.
 
     Photos of a dropped duplicate belong to the listing that was kept. Photos of unknown listings, photos without a
@@ -554,25 +374,38 @@ def load_photos(data_dir: str | Path, products: pd.DataFrame, image_size: int = 
         raise UserError(
             f"{directory} is missing: run clean_images.py --size {image_size} --data-dir {folder.path} first."
         )
-    table = read_table(folder.images_table, "download_products_table.py", ("id", "product_id"))
-    table = table.dropna(subset=["id", "product_id"]).drop_duplicates("id")
+    images = read_json(folder.images_table, "download_products_table.py")
     kept_id = read_json(folder.duplicates, "clean_tabular_data.py")
     row_of = {product_id: row for row, product_id in enumerate(products["id"])}
-    rows = table["product_id"].map(lambda product_id: row_of.get(kept_id.get(product_id, product_id)))
-    has_file = table["id"].isin({path.stem for path in directory.glob("*.jpg")})
-    photos = table.assign(row=rows)[rows.notna() & has_file].sort_values(["row", "id"])
+    rows = {image["id"]: row_of.get(kept_id.get(image["product_id"], image["product_id"])) for image in images}
+    files = photo_files(directory)
+    photos = sorted((row, name) for name, row in rows.items() if row is not None and name in files)
+    pixels = np.empty((len(photos), image_size, image_size, 3), np.uint8)
+
+    def decode(place: int) -> bool:
+        """Decode a photo into its place in `pixels`, so that no photo is in memory twice; whether that is done."""
+        try:
+            with Image.open(files[photos[place][1]]) as image:
+                if image.size == (image_size, image_size):
+                    pixels[place] = np.asarray(image.convert("RGB"))
+                return image.size == (image_size, image_size)
+        except OSError:
+            return False
+
     with ThreadPoolExecutor() as pool:
-        decoded = list(pool.map(lambda name: _decode(directory / f"{name}.jpg", image_size), photos["id"]))
-    photos = photos[[pixels is not None for pixels in decoded]]
-    if photos.empty:
+        places = [place for place, done in enumerate(pool.map(decode, range(len(photos)))) if done]
+    if not places:
         raise UserError(f"{directory} has no photo of a listing in the table: run clean_images.py again.")
+    if len(places) < len(photos):
+        for new, old in enumerate(places):
+            pixels[new] = pixels[old]
     return Photos(
-        pixels=np.stack([pixels for pixels in decoded if pixels is not None]),
-        image_ids=photos["id"].tolist(),
-        product_rows=photos["row"].to_numpy(np.int64),
+        pixels=pixels[: len(places)],
+        image_ids=[photos[place][1] for place in places],
+        product_rows=np.array([photos[place][0] for place in places], np.int64),
         left_out={
-            "of an unknown or dropped listing": int((rows.isna() & has_file).sum()),
-            "without a clean file": int((rows.notna() & ~has_file).sum()),
-            "unreadable or of another size": len(decoded) - len(photos),
+            "of an unknown or dropped listing": sum(row is None and name in files for name, row in rows.items()),
+            "without a clean file": sum(row is not None and name not in files for name, row in rows.items()),
+            "unreadable or of another size": len(photos) - len(places),
         },
     )
