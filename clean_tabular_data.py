@@ -11,12 +11,10 @@ Each step is a function from one table to the next; `clean_products` lists them 
 import argparse
 import functools
 import math
-import os
 import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -35,6 +33,7 @@ from marketplace.listing_text import (
     parse_price,
 )
 from marketplace.listings import CLEAN_COLUMNS, read_table, split_of, write_table
+from marketplace.photos import photo_files
 
 NEEDED_COLUMNS = ("id", "product_name", "category", "product_description", "price", "location")
 TEXT_COLUMNS = ("product_name", "product_description", "category", "location")
@@ -273,10 +272,8 @@ def count_photos(folder: DataFolder, products: pd.DataFrame, duplicates: dict[st
     listings = _map(cell_text, images["product_id"])
     listings = _map(lambda listing: duplicates.get(listing, listing), listings)
     listing_of_photo = dict(zip(_map(cell_text, images["id"]), listings, strict=True))
-    names = os.listdir(folder.images) if folder.images.is_dir() else []
-    files = {Path(name).stem for name in names if Path(name).suffix.lower() in (".jpg", ".jpeg")}
     clean_ids = set(products["id"])
-    photos = (listing_of_photo.keys() | files) - {None}
+    photos = (listing_of_photo.keys() | photo_files(folder.images).keys()) - {None}
     return {
         "photos": len(images),
         "photos without clean listing": sorted(id for id in photos if listing_of_photo.get(id) not in clean_ids),

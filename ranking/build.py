@@ -1,6 +1,5 @@
 """From the listings of a data folder to their index, from a text or a photo to a query vector."""
 
-import hashlib
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -116,7 +115,7 @@ def join_index(
     content = products["group"].tolist()
     if photos is not None:
         image_ids, photo_rows = photos.image_ids, photos.product_rows
-        content += [hashlib.sha256(pixels.tobytes()).digest() for pixels in photos.pixels]
+        content += photos.hashes().tolist()
     keys = pd.factorize(np.array(content, object))[0].tolist()
     listings = {name: products[name].tolist() for name in COLUMNS}
     listings["photos"] = _lists_of_rows(len(products), photo_rows, image_ids)

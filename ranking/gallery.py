@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marketplace.data_folder import DataFolder
-from marketplace.photos import PhotoError, clean_photo
+from marketplace.photos import PHOTO_SUFFIXES, PhotoError, clean_photo
 
 PHOTO_SIZE = 240  # pixels
 QUALITY = 82
@@ -57,7 +57,7 @@ def photo_tag(paths: Sequence[Path], description: str) -> str:
 
 def photo_paths(folder: DataFolder, image_ids: Sequence[str], image_size: int) -> list[Path]:
     """Where the photos of a listing may be: the raw ones first, for they are larger, then the clean ones."""
-    raw = [folder.images / f"{name}{ending}" for name in image_ids for ending in (".jpg", ".jpeg", ".JPG", ".JPEG")]
+    raw = [folder.images / f"{name}{ending}" for name in image_ids for ending in PHOTO_SUFFIXES]
     return raw + [folder.clean_images(image_size) / f"{name}.jpg" for name in image_ids]
 
 
