@@ -63,7 +63,8 @@ import pandas as pd
 import torch
 from torch import distributed, nn
 
-from evaluation.tables import result_rows, rows_table, write_results
+from evaluation.metrics import category_row
+from evaluation.tables import rows_table, write_results
 from marketplace.data_folder import DataFolder, UserError, check_data_folder
 from marketplace.listings import SPLITS, load_main_categories, load_products, mean_per_product, rows_of_split
 from marketplace.photos import Photos, clean_missing_photos, load_photos
@@ -137,7 +138,7 @@ def train_text(
     recipe = with_overrides(TEXT_RECIPE, arguments)
     text = train_text_model(products, texts, categories, recipe=recipe, options=options)
     logits = text_outputs(text.model, texts, options.device)
-    return text, category_rows("TextModel", logits, products, text.seconds, options.seed)
+    return text, category_rows("TextModel", "text", logits, products, text.seconds, options.seed)
 
 
 def train_image(
@@ -155,19 +156,22 @@ def train_image(
     photo_logits = photo_outputs(image.model, photos, options.device)
     logits = mean_per_product(photo_logits, photos.product_rows, len(products))
     name = f"ImageModel ({image.initialisation})"
-    return image, category_rows(name, logits, products, image.seconds, options.seed)
+    return image, category_rows(name, "photo", logits, products, image.seconds, options.seed)
 
 
-def category_rows(model: str, logits: np.ndarray, products: pd.DataFrame, seconds: float, seed: int) -> list[dict]:
+def category_rows(
+    model: str, kind: str, logits: np.ndarray, products: pd.DataFrame, seconds: float, seed: int
+) -> list[dict]:
     """Accuracy and macro-F1 of one model per product; products without an input have rows of NaN in `logits` (N, C)
     and get the mean of the validation split, as in CombinedModel."""
     mean = np.nanmean(logits[rows_of_split(products, "validation")], axis=0)
     predictions = np.where(np.isnan(logits), mean, logits).argmax(axis=1)
-    rows = result_rows(model, products, predictions, seconds, seed=seed)
-    if not rows:
-        empty = ", ".join(split for split in SPLITS if not len(rows_of_split(products, split)))
+    empty = ", ".join(split for split in SPLITS if not len(rows_of_split(products, split)))
+    if empty:
         print(f"{model} is not evaluated: no listing is in {empty}.")
-    return rows
+        return []
+    question = "category by photo" if kind == "photo" else "category by words and photo"
+    return [category_row(model, kind, question, products, predictions, seconds, seed)]
 
 
 def write_rows(arguments: argparse.Namespace, products: pd.DataFrame, rows: list[dict], device: torch.device) -> None:
@@ -218,13 +222,13 @@ def train(arguments: argparse.Namespace, device: torch.device) -> None:
         print("TF-IDF and mean embedding, CombinedModel, fusion with TF-IDF")
         shallow = train_shallow_text(products, texts, categories, options)
         for name, output in shallow.outputs.items():
-            rows += category_rows(name, output, products, shallow.seconds[name], options.seed)
+            rows += category_rows(name, "shallow", output, products, shallow.seconds[name], options.seed)
         combined = train_combined_model(products, texts, photos, categories, text, image, shallow, options)
         for name, logits in (
             ("CombinedModel", combined.logits),
             ("CombinedModel and TF-IDF", combined.with_tfidf_logits),
         ):
-            rows += category_rows(name, logits, products, combined.seconds, options.seed)
+            rows += category_rows(name, "both", logits, products, combined.seconds, options.seed)
     if process_rank() == 0 and rows:
         write_rows(arguments, products, rows, device)
 

@@ -1,6 +1,6 @@
-"""Metrics with bootstrap intervals, and calibration. All functions take NumPy arrays."""
+"""Metrics with bootstrap intervals, calibration, and the rows that report a model of a listing's category."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,9 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss
+
+from marketplace.data_folder import UserError
+from marketplace.listings import SPLITS, rows_of_split
 
 RESAMPLES = 1000
 
@@ -21,18 +24,15 @@ def bootstrap_interval(
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13.
     """
     arrays = tuple(np.asarray(array) for array in arrays)
+    rows = np.arange(len(arrays[0]))
+    codes = rows if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    count = codes.max() + 1
     generator = np.random.default_rng(seed)
-    codes = np.arange(len(arrays[0])) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    order = np.argsort(codes, kind="stable")
-    sizes = np.bincount(codes)
-    starts = np.cumsum(sizes) - sizes
     values = np.empty(RESAMPLES)
     for index in range(RESAMPLES):
-        drawn = generator.integers(len(sizes), size=len(sizes))
-        length = sizes[drawn]
-        within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
-        rows = order[np.repeat(starts[drawn], length) + within]
-        values[index] = metric_function(*(array[rows] for array in arrays))
+        times = np.bincount(generator.integers(count, size=count), minlength=count)  # how often each group is drawn
+        drawn = np.repeat(rows, times[codes])
+        values[index] = metric_function(*(array[drawn] for array in arrays))
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
 
@@ -111,23 +111,13 @@ def price_metrics(
 def confident_mistakes(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
     """At most `count` rows that are predicted wrongly, one of each group (the photos of a listing, say), int64.
 
-    The row whose predicted class leads the true one by most comes first. `scores` (N, C); `labels`, `groups` (N,).
+    Sorted by margin between predicted and true class, largest first. `scores` (N, C); `labels`, `groups` (N,).
     """
-    lead = scores.max(axis=1) - scores[np.arange(len(labels)), labels]
+    margin = scores.max(axis=1) - scores[np.arange(len(labels)), labels]
     wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
-    wrong = wrong[np.argsort(-lead[wrong], kind="stable")]
+    wrong = wrong[np.argsort(-margin[wrong], kind="stable")]
     first_of_group = np.unique(np.asarray(groups)[wrong], return_index=True)[1]
     return wrong[np.sort(first_of_group)][:count]
-
-
-def calibration_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> pd.DataFrame:
-    """Mean confidence, accuracy and count (which scikit-learn's `calibration_curve` does not give) in equally wide bins
-    of the highest probability; empty bins left out."""
-    confidence = np.max(probabilities, axis=1)
-    right = np.argmax(probabilities, axis=1) == np.asarray(labels)
-    table = pd.DataFrame({"confidence": confidence, "accuracy": right.astype(float)})
-    grouped = table.groupby(np.minimum((confidence * bins).astype(int), bins - 1))
-    return grouped.mean().assign(count=grouped.size())
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
@@ -135,8 +125,9 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
 
     `probabilities` (N, C), rows summing to 1; `labels` (N,) integers.
     """
-    table = calibration_bins(np.asarray(probabilities), labels, bins)
-    return float(np.average(np.abs(table["confidence"] - table["accuracy"]), weights=table["count"]))
+    confidence = probabilities.max(axis=1)
+    gaps = (probabilities.argmax(axis=1) == labels) - confidence
+    return float(np.abs(np.bincount((confidence * bins).astype(int).clip(max=bins - 1), gaps)).sum() / len(labels))
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -147,3 +138,66 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         return log_loss(labels, probabilities, labels=range(logits.shape[1]))
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded").x))
+
+
+def check_splits(
+    rows: pd.DataFrame, what: str = "listings", splits: Sequence[str] = SPLITS, categories: int = 2
+) -> None:
+    """Raises UserError when one of `splits` has no row of the products table `rows`, one for each of the "listings" or
+    "photos", when train has one only, and when those of train are of fewer main `categories`."""
+    for split in splits:
+        count, minimum = int((rows["split"] == split).sum()), 2 if split == "train" else 1
+        if count < minimum:  # with 30 listings, a split is empty in 1% of the cases: 0.85**30
+            raise UserError(
+                f"the {split} split has too few {what} ({count} of at least {minimum}): it takes about 30 listings "
+                f"{'with photos ' if what == 'photos' else ''}for every split to have enough."
+            )
+    if rows.loc[rows["split"] == "train", "main_category_code"].nunique() < categories:
+        raise UserError(f"all {what} of the train split are of one category: give some of another one, too.")
+
+
+def majority_predictions(products: pd.DataFrame) -> np.ndarray:
+    """The most frequent category of the train split, for every product (N,)."""
+    labels = products["main_category_code"].to_numpy(np.int64)
+    return np.full(len(labels), np.bincount(labels[rows_of_split(products, "train")]).argmax())
+
+
+def category_row(
+    model: str,
+    kind: str,
+    question: str | None,
+    products: pd.DataFrame,
+    predictions: np.ndarray,
+    seconds: float | None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The result row of a model of the listings' categories, `predictions` (N,); see `evaluation.tables.QUESTIONS`."""
+    labels = products["main_category_code"].to_numpy(np.int64)
+    validation, test = (rows_of_split(products, split) for split in ("validation", "test"))
+    scores = classification_metrics(labels[test], predictions[test], seed=seed)
+    return {
+        "task": "category",
+        "question": question,
+        "kind": kind,
+        "model": model,
+        "metric": "accuracy",
+        "validation": accuracy_score(labels[validation], predictions[validation]),
+        "test": scores.pop("accuracy"),
+        "test_interval": scores.pop("accuracy_interval"),
+        **scores,
+        "baseline": accuracy_score(labels[test], majority_predictions(products)[test]),
+        "seconds": seconds,
+    }
+
+
+def by_train_listings(correct: Mapping[str, np.ndarray], products: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy, one row a model, by the number of train listings of a listing's own leaf category.
+
+    `correct` has, by model, whether each test listing is predicted correctly, bool (T,). The columns are ranges with
+    the number of test listings in them, such as "6 to 11 (n = 32)"; ranges without a test listing are left out.
+    """
+    train, test = (products["category"].iloc[rows_of_split(products, split)] for split in ("train", "test"))
+    counts = test.map(train.value_counts()).fillna(0).to_numpy()
+    ranges = pd.cut(counts, [-1, 5, 11, np.inf], labels=["fewer than 6", "6 to 11", "12 or more"])
+    grouped = pd.DataFrame(correct).astype(float).groupby(ranges, observed=True)
+    return grouped.mean().set_axis([f"{name} (n = {count})" for name, count in grouped.size().items()]).T

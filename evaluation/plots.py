@@ -1,18 +1,15 @@
 """The look that all notebooks share (colours, resolution, short names), and plots that several of them draw."""
 
-import functools
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Image
-from matplotlib.font_manager import FontProperties, findfont
-from matplotlib.ft2font import FT2Font
-from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+from sklearn.metrics import ConfusionMatrixDisplay
 
 DPI = 110
 # The palette of Okabe and Ito, which colour-blind readers can tell apart.
@@ -25,6 +22,7 @@ MODEL_COLOURS = {  # by kind; "both" is a model of words and photo
     "both": "#D55E00",
 }
 LONGEST_NAME = 17  # characters of a category's name that is not shortened
+NOT_DRAWABLE = re.compile("[^\n\x20-\x7e\xa0-\u024f\u2010-\u2044€™]")  # Matplotlib warns of glyphs its font lacks
 
 
 def set_style() -> None:
@@ -67,54 +65,42 @@ def plot_scores(
 def plot_confusion_matrix(
     labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], ax: plt.Axes, title: str
 ) -> None:
-    """Draw the confusion matrix in percent of each true class, the classes in the order of `names` in every picture."""
-    shares = confusion_matrix(labels, predictions, labels=range(len(names)), normalize="true")
+    """Draw the confusion matrix as shares of each true class, the classes in the order of `names`."""
     short, counts = short_names(names), np.bincount(labels, minlength=len(names))
-    display = ConfusionMatrixDisplay(100 * shares, display_labels=short)
-    display.plot(ax=ax, cmap="Blues", colorbar=False, values_format=".0f", im_kw={"vmin": 0, "vmax": 100})
-    for text, share in zip(display.text_.flat, shares.flat, strict=True):
-        text.set(fontsize=7, visible=text.get_text() != "0", color="white" if share > 0.5 else "#08306b")
-    ax.tick_params(labelsize=8)
+    look = {"cmap": "Blues", "colorbar": False, "values_format": ".0%", "text_kw": {"fontsize": 7}, "ax": ax}
+    display = ConfusionMatrixDisplay.from_predictions(
+        labels, predictions, labels=range(len(names)), display_labels=short, normalize="true", **look
+    )
+    for text in display.text_.flat:
+        text.set_visible(text.get_text() != "0%")
     plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(names)), [f"{name} ({count})" for name, count in zip(short, counts, strict=True)])
     ax.set(xlabel="predicted category", ylabel="true category (n)", title=title)
 
 
-def plot_by_train_listings(table: pd.DataFrame, models: Sequence[str], colours: Sequence[str]) -> plt.Axes:
-    """Draw the accuracies of some `models` in a table of `evaluation.results.by_train_listings`."""
-    ax = plt.subplots(figsize=(8, 3.2), layout="constrained")[1]
-    for place, (model, colour) in enumerate(zip(models, colours, strict=True)):
-        rows = table[table["model"] == model]
-        shifted = np.arange(len(rows)) + 0.06 * (place - (len(models) - 1) / 2)
-        ax.errorbar(shifted, rows["test"], 1.96 * rows["error"], fmt="o", capsize=2, label=model, color=colour)
-    ranges = [f"{name}\n(n = {count})" for name, count in zip(rows["train_listings"], rows["listings"], strict=True)]
-    ax.set_xticks(range(len(rows)), ranges)
-    ax.set(xlabel="train listings of the leaf category (n: test listings)", ylabel="test accuracy (95% interval)")
-    ax.set(ylim=(0, 1.02), title="Accuracy by the number of train listings of the same leaf category")
+def plot_by_train_listings(table: pd.DataFrame, colours: Mapping[str, str]) -> plt.Axes:
+    """Draw the accuracies of the models in `colours`, out of a table of `evaluation.metrics.by_train_listings`."""
+    ax = table.loc[[*colours]].T.plot.bar(color=colours, figsize=(8, 3.2), rot=0, ylim=(0, 1), width=0.7)
+    ax.set(xlabel="train listings of the leaf category (n: test listings)", ylabel="test accuracy")
+    ax.set_title("Accuracy by the number of train listings of the same leaf category")
     ax.legend(fontsize=7, bbox_to_anchor=(1, 1), loc="upper left")
     return ax
 
 
-@functools.cache
-def _glyphs() -> frozenset[int]:
-    """The characters that the font of the pictures has."""
-    return frozenset(FT2Font(findfont(FontProperties())).get_charmap())
-
-
 def drawable(text: str) -> str:
-    """A seller's text without the characters that the font lacks, such as most emoji: Matplotlib warns about them."""
-    return "".join(letter for letter in text if letter == "\n" or ord(letter) in _glyphs())
+    """A seller's text without the characters that the font of the pictures may lack, such as emoji."""
+    return NOT_DRAWABLE.sub("", text)
 
 
 def photo_grid(
-    pixels: Sequence[np.ndarray],
+    pixels: Sequence[np.ndarray | None],
     titles: Sequence[str],
     columns: int = 6,
     size: float = 1.3,
     title: str = "",
     fontsize: float = 7,
 ) -> plt.Figure:
-    """Draw photos, uint8 (S, S, 3) each, in a grid with a caption (of one or more lines) above each.
+    """Draw photos, uint8 (S, S, 3) each or None for a missing one, in a grid with a caption of any lines above each.
 
     `size`: width of one photo in inches.
     """
@@ -125,8 +111,9 @@ def photo_grid(
     for ax in axes.flat:
         ax.axis("off")
     for ax, photo, text in zip(axes.flat, pixels, titles, strict=False):
-        ax.imshow(photo)
+        ax.imshow(np.full((1, 1, 3), 235, np.uint8) if photo is None else photo)
+        if photo is None:
+            ax.text(0, 0, "no photo", ha="center", va="center", fontsize=fontsize)
         ax.set_title(drawable(text), fontsize=fontsize, pad=2, parse_math=False)
-    if title:
-        figure.suptitle(title, fontsize=fontsize + 3)
+    figure.suptitle(title, fontsize=fontsize + 3)
     return figure

@@ -17,8 +17,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from evaluation.metrics import fit_temperature
-from evaluation.tables import check_splits
+from evaluation.metrics import check_splits, fit_temperature
 from marketplace.data_folder import MODEL_FILES, DataFolder, UserError, write_whole
 from marketplace.listings import examples_of_split, mean_per_product, rows_of_split
 from marketplace.photos import Photos

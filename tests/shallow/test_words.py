@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from evaluation.tables import majority_predictions
+from evaluation.metrics import majority_predictions
 from marketplace.data_folder import UserError
 from marketplace.listings import rows_of_split
 from shallow.words import (
