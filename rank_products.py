@@ -1,7 +1,7 @@
-"""The listings that suit a query: a text, a photo, a listing, or several of them together.
+"""The relevant listings to a query: a text, a photo, a listing, or several of them together.
 
 Reads products_table_clean.json, images_table.json, clean_images_<size>/ and checkpoints/ of a data folder; writes
-index/product_index.npz there when it is missing or one of those has changed. Prints a table or JSON, and writes a page
+index/product_index.npz there when it is missing or one of those is newer. Prints a table or JSON, and writes a page
 with photos with --gallery.
 
     python rank_products.py --data-dir data/sample --text "oak bookcase" --near "Reading, Berkshire" --within 50
@@ -13,7 +13,6 @@ import json
 import shutil
 import sys
 import time
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,17 +22,18 @@ import numpy as np
 
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder, UserError, check_data_folder, write_whole
-from marketplace.listing_text import query_text
+from marketplace.listing_text import query_parts
 from ranking.gallery import gallery_page, photo_paths
-from ranking.index import Filters, ProductIndex, Ranker, Ranking, index_path, load_index
+from ranking.index import ProductIndex, Ranker, Ranking, index_path, load_index
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argument_parser("Rank the listings by how well they suit a text, a photo, a listing, or all of them.")
+    parser = argument_parser("Rank the listings by their relevance to a text, a photo, a listing, or all of them.")
     query = parser.add_argument_group("query (at least one)")
     query.add_argument("--text", help="a description of the product")
     query.add_argument("--image", type=Path, metavar="FILE", help="a photo of it")
     query.add_argument("--product", metavar="ID", help="a similar listing")
+    parser.add_argument("--name", help="the name that belongs to --text; else its first line")
     parser.add_argument("--top", type=positive_int, default=10, metavar="N", help="number of listings")
     parser.add_argument("--category", help="only this main category, or this path down to a leaf")
     parser.add_argument("--max-price", type=float, metavar="POUNDS", help="only up to this price")
@@ -44,8 +44,6 @@ def parse_arguments() -> argparse.Namespace:
     chosen = parser.parse_args()
     if chosen.text is None and chosen.image is None and chosen.product is None:
         parser.error("give --text, --image or --product")
-    if chosen.within is not None and chosen.near is None:
-        parser.error("--within needs --near")
     if chosen.gallery is not None and chosen.gallery.suffix.lower() not in (".html", ".htm"):
         parser.error("--gallery writes a web page: give a name that ends in .html")
     return chosen
@@ -56,32 +54,29 @@ def note(text: str) -> None:
 
 
 def open_index(folder: DataFolder) -> ProductIndex:
-    """The index of a data folder; it is built first where it is missing, damaged or stale."""
+    """The index of a data folder; it is built first where it is missing or stale."""
     start = time.perf_counter()
-    try:
-        index = load_index(folder)
-        note(f"index of {len(index):,} listings loaded in {time.perf_counter() - start:.2f} s.")
-    except ValueError as reason:
+    index, verb = load_index(folder), "loaded"
+    if index is None:
         from ranking.build import build_index
 
-        index = build_index(folder)
-        try:
-            index.save(index_path(folder))
-        except OSError as error:  # no right to write there, or a full disk
-            note(f"warning: the index is not kept, for {folder.index} cannot be written ({error.strerror}).")
-        note(f"index of {len(index):,} listings built in {time.perf_counter() - start:.1f} s because {reason}.")
+        index, verb = build_index(folder), "built"
+        index.save(index_path(folder))
+    note(f"index of {len(index):,} listings {verb} in {time.perf_counter() - start:.1f} s.")
     return index
 
 
-def query_vector(chosen: argparse.Namespace, text: str | None, folder: DataFolder, index: ProductIndex) -> np.ndarray:
-    """Unit vector (D,) of the text and the photo of the command line."""
+def encoded_query(chosen: argparse.Namespace, folder: DataFolder, index: ProductIndex) -> np.ndarray | None:
+    """Unit vector (D,) of the text and the photo of the command line; None without them."""
+    if chosen.text is None and chosen.image is None:
+        return None
     from marketplace.photos import load_query_photo
-    from ranking.build import load_networks, load_query_encoder, text_and_photo_vector
+    from ranking.build import load_networks, query_vector
 
-    pixels = None if chosen.image is None else load_query_photo(chosen.image, index.metadata["image_size"])
+    text = None if chosen.text is None else query_parts(chosen.text, chosen.name)
+    pixels = None if chosen.image is None else load_query_photo(chosen.image, index.image_size)
     networks = load_networks(folder, text=text is not None, image=pixels is not None)
-    encoder = None if text is None else load_query_encoder(folder, networks, index)
-    return text_and_photo_vector(networks, encoder, index, text, pixels)
+    return query_vector(networks, index, text, pixels)
 
 
 def as_record(ranking: Ranking) -> dict[str, Any]:
@@ -90,7 +85,7 @@ def as_record(ranking: Ranking) -> dict[str, Any]:
 
 
 def table(results: Sequence[dict[str, Any]], width: int) -> str:
-    """The results as lines of at most `width` columns of a terminal."""
+    """The results as lines of at most `width` characters."""
     with_distance = "distance_km" in results[0]
     category_width, place_width = (24, 20) if width >= 100 else (18, 14)
     heads = f"{'category':<{category_width}} {'place':<{place_width}} {'distance ' if with_distance else ''}name"
@@ -98,30 +93,24 @@ def table(results: Sequence[dict[str, Any]], width: int) -> str:
     for result in results:
         price = f"£{result['price']:,.2f}"
         distance = f"{result['distance_km']:>5.0f} km " if with_distance else ""
-        lines.append(
+        line = (
             f"{result['rank']:>3} {result['score']:>6.3f} {price:>10} "
             f"{result['main_category']:<{category_width}.{category_width}} "
             f"{result['location']:<{place_width}.{place_width}} {distance}{result['product_name']}"
         )
-    return "\n".join(fitted(line, width) for line in lines)
-
-
-def fitted(line: str, width: int) -> str:
-    """A line without control characters, cut to `width` columns of a terminal; wide characters take two of them."""
-    line = "".join(character if character.isprintable() else " " for character in line)
-    ends = np.cumsum([2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line])
-    return line[: np.searchsorted(ends, width, side="right")]
+        lines.append("".join(character if character.isprintable() else " " for character in line))
+    return "\n".join(line[:width] for line in lines)
 
 
 def write_gallery(chosen: argparse.Namespace, ranker: Ranker, ranking: Ranking, results: list[dict[str, Any]]) -> None:
     """Write the page with the photos of the query and of the results, whole or not at all."""
-    folder, size = ranker.folder, ranker.index.metadata["image_size"]
+    folder, size = ranker.folder, ranker.index.image_size
     photos = [photo_paths(folder, image_ids, size) for image_ids in ranking.photos.values()]
     query_photos = []
     if chosen.image is not None:
         query_photos = [chosen.image]
     elif ranking.product is not None:
-        query_photos = photo_paths(folder, ranker.index.listings["photos"][ranker.row(ranking.product)], size)
+        query_photos = photo_paths(folder, ranker.index.photos_of(ranker.row(ranking.product)), size)
     page = gallery_page(query_description(chosen, ranking.product_name), query_photos, results, photos)
     with write_whole(chosen.gallery) as partial:
         partial.write_text(page, encoding="utf-8", errors="replace")
@@ -143,17 +132,20 @@ def query_description(chosen: argparse.Namespace, product_name: str | None) -> s
 
 def main() -> None:
     chosen = parse_arguments()
-    text = None if chosen.text is None else query_text(chosen.text)
     folder = DataFolder(chosen.data_dir)
     check_data_folder(folder.path)
     index = open_index(folder)
     ranker = Ranker(folder, index)
-    has_vector = text is not None or chosen.image is not None
-    filters = Filters(chosen.category, chosen.max_price, chosen.near, chosen.within)
 
     start = time.perf_counter()
     ranking = ranker.rank(
-        chosen.product, (lambda: query_vector(chosen, text, folder, index)) if has_vector else None, filters, chosen.top
+        vector=encoded_query(chosen, folder, index),
+        product=chosen.product,
+        category=chosen.category,
+        max_price=chosen.max_price,
+        near=chosen.near,
+        within=chosen.within,
+        top=chosen.top,
     )
     milliseconds = 1000 * (time.perf_counter() - start)
     if chosen.product != ranking.product:
@@ -169,7 +161,7 @@ def main() -> None:
         write_gallery(chosen, ranker, ranking, record["results"])
     if len(ranking.results) < chosen.top:
         note(f"only {len(ranking.results)} of {chosen.top} listings: no more meet the filters.")
-    copies = f"; {ranking.near_duplicates} near-duplicates not shown" if ranking.near_duplicates else ""
+    copies = f"; {ranking.hidden_duplicates} near-duplicates not shown" if ranking.hidden_duplicates else ""
     note(f"searched {ranking.searched:,} of {len(index):,} listings in {milliseconds:.0f} ms{copies}.")
 
 

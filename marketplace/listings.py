@@ -1,7 +1,8 @@
 """The listings of a data folder: the clean table, its splits, main categories and groups, and near copies."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -145,3 +146,29 @@ def listings_seen_in_training(products: pd.DataFrame, photos: "PhotoExamples | N
         shared = (counts[train] @ counts[row].T).toarray().ravel()
         similar_text[row] = (shared / (sizes[train] + sizes[row] - shared) > 0.5).any()
     return pd.DataFrame({"id": products["id"], "same_photo": same_photo, "similar_text": similar_text}).iloc[test]
+
+
+def near_copy_keys(products: pd.DataFrame, photos: "PhotoExamples | None" = None) -> tuple[np.ndarray, np.ndarray]:
+    """Which listings are near copies: those that share a key.
+
+    Near copies have the same name and text, or the same photo and similar names: a Jaccard similarity of the words of
+    at least 0.5 with the first such name. So a dealer's logo makes no near copies of all listings that show it.
+
+    `products` is the table of `load_products`. Returns the keys (K,) int64 and the row of each key's listing (K,)
+    int64, ascending.
+    """
+    names = [normalised_text(name) or name for name in products["product_name"]]  # emoji alone stay as they are
+    texts = [normalised_text(text) or text for text in products["product_description"]]
+    found: list[tuple[int, Hashable]] = list(enumerate(zip(names, texts, strict=True)))
+    if photos is not None:
+        names_with: dict[str, list[frozenset[str]]] = defaultdict(list)  # each photo; no two of them are similar
+        for photo, row in zip(photos.hashes(), photos.product_rows.tolist(), strict=True):
+            words = frozenset(names[row].split())
+            similar = [first for first in names_with[photo] if len(words & first) >= 0.5 * len(words | first)]
+            if not similar:
+                names_with[photo].append(words)
+            found.append((row, (photo, similar[0] if similar else words)))
+    found.sort(key=lambda item: item[0])
+    numbers: dict[Hashable, int] = {}
+    keys = [numbers.setdefault(key, len(numbers)) for _, key in found]
+    return np.array(keys, np.int64), np.array([row for row, _ in found], np.int64)

@@ -82,7 +82,7 @@ def gallery_page(
     return (
         '<!DOCTYPE html>\n<html lang="en-GB">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Listings that suit</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f'<div class="query">{query}<div><h1>Listings that suit</h1><p>{html.escape(query_text)}</p></div></div>\n'
+        f"<title>Relevant listings</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f'<div class="query">{query}<div><h1>Relevant listings</h1><p>{html.escape(query_text)}</p></div></div>\n'
         "<ol>\n" + "\n".join(cards) + "\n</ol>\n</body>\n</html>\n"
     )

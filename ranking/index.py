@@ -1,7 +1,5 @@
 """The search among the unit vectors of the listings, the file that holds them, and the answers to queries."""
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +10,9 @@ import numpy as np
 
 from marketplace.data_folder import DataFolder, QueryError, read_json, write_whole
 from marketplace.gazetteer import Gazetteer, distance_km
-from ranking.quality import best_columns
 
-VERSION = 4  # of the file format
+COLUMNS = ("id", "product_name", "category", "main_category", "price", "location", "latitude", "longitude")
+SHOWN = COLUMNS[:-2]
 EXACT_LIMIT = 100_000
 TARGET_RECALL = 0.95
 RECALL_QUERIES = 200
@@ -27,12 +25,12 @@ NOTHING = "no listing meets these filters: allow a higher price, a wider circle 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
     """The rows (N, D) scaled to length 1, float32; rows of zeros and of NaN become zeros."""
     vectors = np.nan_to_num(np.asarray(vectors, dtype=np.float32), nan=0.0)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-12)
 
 
-def build_inverted_file(vectors: np.ndarray) -> tuple[faiss.IndexIVF, float]:
-    """A FAISS inverted file of unit vectors (N, D) float32, and its recall of the ten nearest neighbours.
+def build_inverted_file(vectors: np.ndarray) -> faiss.IndexIVF:
+    """A FAISS inverted file of unit vectors (N, D) float32.
 
     The number of probed lists doubles until the candidates hold TARGET_RECALL of the ten exact nearest neighbours.
     """
@@ -49,7 +47,7 @@ def build_inverted_file(vectors: np.ndarray) -> tuple[faiss.IndexIVF, float]:
         candidates = inverted_file.search(queries, MINIMUM_CANDIDATES)[1]
         recall = np.mean([np.isin(wanted, found).mean() for wanted, found in zip(exact, candidates, strict=True)])
         if recall >= TARGET_RECALL or inverted_file.nprobe == lists:
-            return inverted_file, float(recall)
+            return inverted_file
         inverted_file.nprobe = min(lists, 2 * inverted_file.nprobe)
 
 
@@ -59,26 +57,35 @@ class SearchResult:
 
     rows: list[int]
     scores: list[float]
-    collapsed: int
+    hidden_duplicates: int
 
 
 @dataclass
 class ProductIndex:
-    """Unit vectors of listings, and what is needed to show and filter them.
+    """Unit vectors of N listings, and what is needed to show and filter them.
 
-    `listings` holds columns of equal length, among them `id` and `duplicate_keys`, a list of whole numbers for each
-    listing: two listings that share a number are near-duplicates. `space` holds the arrays of
-    `ranking.vectors.VectorSpace`, `metadata` plain values.
+    Near-duplicates share a key; `space` holds the arrays of `ranking.vectors.VectorSpace`.
     """
 
     vectors: np.ndarray  # (N, D) float32
-    listings: dict[str, list[Any]]
+    listings: dict[str, list[Any]]  # N values of each of COLUMNS
+    keys: np.ndarray  # (K,) int64
+    key_rows: np.ndarray  # (K,) int64, ascending: the listing of each key
+    image_ids: np.ndarray  # (P,) text
+    image_rows: np.ndarray  # (P,) int64, ascending: the listing of each photo
+    image_size: int  # pixels of a photo's side
     space: dict[str, np.ndarray]
-    metadata: dict[str, Any]
     inverted_file: faiss.IndexIVF | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def keys_of(self, row: int) -> list[int]:
+        return self.keys[slice(*np.searchsorted(self.key_rows, (row, row + 1)))].tolist()
+
+    def photos_of(self, row: int) -> list[str]:
+        """Ids of a listing's photos."""
+        return self.image_ids[slice(*np.searchsorted(self.image_rows, (row, row + 1)))].tolist()
 
     def search(
         self, query: np.ndarray, top: int = 10, allowed: np.ndarray | None = None, exclude: int | None = None
@@ -103,106 +110,66 @@ class ProductIndex:
         return self._best(rows, (self.vectors @ query)[rows], top, exclude)
 
     def _best(self, rows: np.ndarray, scores: np.ndarray, top: int, exclude: int | None) -> SearchResult:
-        """The `top` best of `rows` (ascending) without near-duplicates; sorts all of them only if it must."""
+        """The `top` best of `rows` (ascending) without near-duplicates."""
         scores = np.round(scores, SCORE_DECIMALS)
-        for count in (2 * top + 10, len(rows)):
-            order = best_columns(scores[None], count)[0]
-            result = self._without_duplicates(rows[order].tolist(), scores[order].tolist(), top, exclude)
-            if len(result.rows) == top:
-                break
-        return result
-
-    def _without_duplicates(self, rows: list[int], scores: list[float], top: int, exclude: int | None) -> SearchResult:
-        keys_of = self.listings["duplicate_keys"]
-        seen = set() if exclude is None else set(keys_of[exclude])
+        order = np.argsort(-scores, kind="stable")
+        seen = set() if exclude is None else set(self.keys_of(exclude))
         result = SearchResult([], [], 0)
-        for row, score in zip(rows, scores, strict=True):
+        for row, score in zip(rows[order].tolist(), scores[order].tolist(), strict=True):
             if len(result.rows) == top:
                 break
-            if seen.isdisjoint(keys_of[row]):
-                seen.update(keys_of[row])
+            keys = self.keys_of(row)
+            if seen.isdisjoint(keys):
+                seen.update(keys)
                 result.rows.append(row)
                 result.scores.append(score)
             else:
-                result.collapsed += 1
+                result.hidden_duplicates += 1
         return result
 
     def save(self, path: Path) -> None:
-        """Write everything into one .npz file, whole or not at all, without pickle."""
-        arrays: dict[str, Any] = {f"space {name}": array for name, array in self.space.items()}
-        arrays |= {"version": VERSION, "vectors": self.vectors}
-        for name, value in (("listings", self.listings), ("metadata", self.metadata)):
-            arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        """Write the arrays into one .npz file, whole or not at all; the listings stay in the clean table."""
+        arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        arrays |= {f"space {name}": array for name, array in self.space.items()}
+        arrays |= {"ids": np.array(self.listings["id"]), "image_size": np.array(self.image_size)}
         if self.inverted_file is not None:
             arrays["inverted_file"] = faiss.serialize_index(self.inverted_file)
         with write_whole(path) as partial, open(partial, "wb") as file:
             np.savez(file, **arrays)
-
-    @classmethod
-    def load(cls, path: Path) -> "ProductIndex":
-        """Read what `save` wrote; raises ValueError with the reason when the file is damaged or of another version."""
-        try:
-            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # np.load leaves a broken file open
-                content = dict(file)
-        except Exception:  # a damaged file fails in many ways
-            raise ValueError("the old one is damaged") from None
-        if content.get("version") != VERSION:
-            raise ValueError("the old one is of another version")
-        inverted_file: Any = None
-        if "inverted_file" in content:
-            inverted_file = faiss.deserialize_index(content["inverted_file"])
-        return cls(
-            content["vectors"],
-            json.loads(content["listings"].tobytes()),
-            {name.removeprefix("space "): content[name] for name in content if name.startswith("space ")},
-            json.loads(content["metadata"].tobytes()),
-            inverted_file,
-        )
 
 
 def index_path(folder: DataFolder) -> Path:
     return folder.index / "product_index.npz"
 
 
-def fingerprint(folder: DataFolder, image_size: int) -> dict[str, list[int] | None]:
-    """Size and modification time (ns) of each file that an index is made from; None for a missing one."""
-    sources = {
-        "table": folder.products_table_clean,
-        "table of photos": folder.images_table,
-        "photos": folder.clean_images_manifest(image_size),
-        "text model": folder.checkpoints / "text_model_best.pt",
-        "image model": folder.checkpoints / "image_model_best.pt",
-    }
-    status = {name: path.stat() if path.exists() else None for name, path in sources.items()}
-    return {name: found and [found.st_size, found.st_mtime_ns] for name, found in status.items()}
-
-
-def load_index(folder: DataFolder) -> ProductIndex:
-    """The index of a data folder; raises ValueError with the reason when it must be built first."""
+def load_index(folder: DataFolder) -> ProductIndex | None:
+    """The index of a data folder; None when it must be made: it is missing, cannot be read, holds other listings than
+    the clean table, or is older than a file that it is made from."""
     path = index_path(folder)
-    if not path.exists():
-        raise ValueError("there was none")
-    index = ProductIndex.load(path)
-    before, now = index.metadata["fingerprint"], fingerprint(folder, index.metadata["image_size"])
-    changed = [name for name in now if now[name] != before[name]]
-    if changed:
-        raise ValueError(f"the {' and the '.join(changed)} changed since the old one was built")
-    return index
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which listings may be shown; None for all."""
-
-    category: str | None = None  # a main category, or a path down to a leaf, regardless of case
-    max_price: float | None = None  # pounds
-    near: str | None = None  # "Town, County", from which distances are measured
-    within: float | None = None  # kilometres from `near`
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # np.load leaves a broken file open
+            arrays = dict(file)
+        image_size, ids = int(arrays.pop("image_size")), arrays.pop("ids")
+        space = {name.removeprefix("space "): arrays.pop(name) for name in [*arrays] if name.startswith("space ")}
+        if "inverted_file" in arrays:
+            arrays["inverted_file"] = faiss.deserialize_index(arrays["inverted_file"])
+        index = ProductIndex(listings={}, image_size=image_size, space=space, **arrays)
+    except Exception:  # a damaged file, or one of another version, fails in many ways
+        return None
+    sources = [folder.products_table_clean, folder.images_table, folder.clean_images_manifest(image_size)]
+    sources += [folder.checkpoint("text"), folder.checkpoint("image")]
+    made = path.stat().st_mtime_ns
+    if any(source.exists() and source.stat().st_mtime_ns > made for source in sources):
+        return None
+    listings = read_json(folder.products_table_clean, "clean_tabular_data.py")
+    listings.sort(key=lambda listing: listing["id"])
+    index.listings = {name: [listing[name] for listing in listings] for name in COLUMNS}
+    return index if ids.tolist() == index.listings["id"] else None
 
 
 @dataclass(frozen=True)
 class RankedListing:
-    """A listing found."""
+    """A listing of the answer."""
 
     rank: int  # from 1
     id: str
@@ -212,7 +179,7 @@ class RankedListing:
     category: str
     price: float  # pounds
     location: str
-    distance_km: float | None  # from `Filters.near`; None without it
+    distance_km: float | None  # from the place `near`; None without it
 
 
 @dataclass(frozen=True)
@@ -224,12 +191,12 @@ class Ranking:
     product: str | None  # id of the listing that was asked for, or of the one that was kept in the place of a duplicate
     product_name: str | None  # and its name
     searched: int  # number of listings that meet the filters
-    near_duplicates: int  # number of listings that are not shown because they are near-duplicates of others
+    hidden_duplicates: int  # number of listings that are not shown because they are near-duplicates of others
     message: str | None  # why there are no results
 
 
 class Ranker:
-    """Ranks the listings of an index. Nothing changes after the start, so several threads may use one."""
+    """Ranks the listings of an index."""
 
     def __init__(self, folder: DataFolder, index: ProductIndex):
         self.folder, self.index = folder, index
@@ -246,38 +213,49 @@ class Ranker:
 
     def rank(
         self,
-        product: str | None,
-        make_vector: Callable[[], np.ndarray] | None,
-        filters: Filters = Filters(),
+        *,
+        vector: np.ndarray | None = None,
+        product: str | None = None,
+        category: str | None = None,
+        max_price: float | None = None,
+        near: str | None = None,
+        within: float | None = None,
         top: int = 10,
     ) -> Ranking:
-        """The `top` listings that suit best.
+        """The `top` most relevant listings to a unit vector (D,) of a text and a photo, to the listing with the id
+        `product`, or to the normalised sum of both.
 
-        `product` is the id of a listing, `make_vector` gives the unit vector (D,) of a text and a photo; of both the
-        normalised sum counts. It is called when all else is right, for it takes the longest.
+        Only listings in `category` (a main category, or a path down to a leaf, regardless of case), up to `max_price`
+        pounds and `within` kilometres from the place `near` ("Town, County") are shown.
 
-        Raises QueryError when the listing, the place or the category is unknown.
+        Raises QueryError when there is no query, and when the listing, the place or the category is unknown.
         """
         row = None if product is None else self.row(product)
-        distances = None if filters.near is None else self.distances_from(filters.near)
-        allowed = self.allowed(filters, distances)
-        vectors = [] if row is None else [self.index.vectors[row]]
-        if make_vector is not None:
-            vectors.append(make_vector())
-        query = unit_rows(np.sum(vectors, axis=0, keepdims=True))[0]
-        found = self.index.search(query, top, allowed, exclude=row)
+        vectors = [self.index.vectors[row]] if row is not None else []
+        vectors += [vector] if vector is not None else []
+        if not vectors:
+            raise QueryError("a text, a photo or a product is required.")
+        distances = None if near is None else self.distances_from(near)
+        allowed = self.allowed(category, max_price, distances, within)
+        found = self.index.search(unit_rows(np.sum(vectors, axis=0)), top, allowed, exclude=row)
         listings = self.index.listings
+        results = [
+            RankedListing(
+                rank=rank,
+                score=round(score, 4),
+                distance_km=None if distances is None else round(float(distances[row]), 1),
+                **{name: listings[name][row] for name in SHOWN},
+            )
+            for rank, (row, score) in enumerate(zip(found.rows, found.scores, strict=True), start=1)
+        ]
         return Ranking(
-            [
-                self.listing(found_row, rank, score, distances)
-                for rank, (found_row, score) in enumerate(zip(found.rows, found.scores, strict=True), start=1)
-            ],
-            {listings["id"][found_row]: listings["photos"][found_row] for found_row in found.rows},
-            None if row is None else listings["id"][row],
-            None if row is None else listings["product_name"][row],
-            int(allowed.sum()),
-            found.collapsed,
-            None if found.rows else NOTHING,
+            results=results,
+            photos={listings["id"][found_row]: self.index.photos_of(found_row) for found_row in found.rows},
+            product=None if row is None else listings["id"][row],
+            product_name=None if row is None else listings["product_name"][row],
+            searched=int(allowed.sum()),
+            hidden_duplicates=found.hidden_duplicates,
+            message=None if found.rows else NOTHING,
         )
 
     def row(self, listing_id: str) -> int:
@@ -297,38 +275,22 @@ class Ranker:
         latitudes, longitudes = np.array(self.index.listings["latitude"]), np.array(self.index.listings["longitude"])
         return distance_km(place.latitude, place.longitude, latitudes, longitudes)
 
-    def in_category(self, category: str) -> np.ndarray:
-        """Mask (N,) of the listings in a main category or below a path, regardless of case.
-
-        Raises QueryError, which lists the main categories, when there is none.
-        """
-        wanted = " / ".join(part.strip() for part in category.split(" / ")).casefold()
-        paths = self.index.listings["category"]
-        mask = np.array([f"{path} / ".casefold().startswith(f"{wanted} / ") for path in paths])
-        if not mask.any():
-            names = "; ".join(sorted(set(self.index.listings["main_category"])))
-            raise QueryError(f"no listing is in {category!r}: choose one of {names}, or a path below one.")
-        return mask
-
-    def allowed(self, filters: Filters, distances: np.ndarray | None) -> np.ndarray:
-        """Mask (N,) of the listings that meet the filters."""
+    def allowed(
+        self, category: str | None, max_price: float | None, distances: np.ndarray | None, within: float | None
+    ) -> np.ndarray:
+        """Mask (N,) of the listings that meet the filters; raises QueryError when no listing is in the category, and
+        when a distance has no place to measure from."""
         mask = np.ones(len(self.index), bool)
-        if filters.category is not None:
-            mask &= self.in_category(filters.category)
-        if filters.max_price is not None:
-            mask &= np.array(self.index.listings["price"]) <= filters.max_price
-        if filters.within is not None and distances is not None:
-            mask &= distances <= filters.within
+        if category is not None:
+            wanted = " / ".join(part.strip() for part in category.split(" / ")).casefold()
+            mask = np.array([f"{p} / ".casefold().startswith(f"{wanted} / ") for p in self.index.listings["category"]])
+            if not mask.any():
+                names = "; ".join(sorted(set(self.index.listings["main_category"])))
+                raise QueryError(f"no listing is in {category!r}: choose one of {names}, or a path below one.")
+        if max_price is not None:
+            mask &= np.array(self.index.listings["price"]) <= max_price
+        if within is not None:
+            if distances is None:
+                raise QueryError("a distance needs a place to measure from: give a place, too.")
+            mask &= distances <= within
         return mask
-
-    def listing(self, row: int, rank: int, score: float, distances: np.ndarray | None) -> RankedListing:
-        """What is said of the listing in `row`."""
-        names = ("product_name", "main_category", "category", "price", "location")
-        distance = None if distances is None else round(float(distances[row]), 1)
-        return RankedListing(
-            rank=rank,
-            id=self.index.listings["id"][row],
-            score=round(score, 4),
-            distance_km=distance,
-            **{name: self.index.listings[name][row] for name in names},
-        )

@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from marketplace.listings import main_of
+
 WEIGHT_STEPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # in ascending order
 WEIGHT_ROUNDS = 2
-
-
-def main_of(path: str) -> str:
-    """Main category of a path: the part before the first " / "."""
-    return path.split(" / ")[0].strip()
 
 
 def relevance_grades(query_paths: Sequence[str], corpus_paths: Sequence[str]) -> np.ndarray:

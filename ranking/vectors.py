@@ -16,7 +16,7 @@ vectors are projected on their principal axes among the train listings.
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import softmax
@@ -27,7 +27,6 @@ from marketplace.listings import main_of
 from ranking.index import unit_rows
 from ranking.quality import choose_weights, relevance_grades
 
-TEXT_LAYERS = 2  # all-MiniLM-L6-v2: two hidden layers side by side
 DIMENSION = 256  # without measurable loss of NDCG; one kilobyte for each listing
 SHRINKAGE = 0.1  # of the covariance towards a multiple of the identity
 TEMPERATURE = 3.0  # of the discriminants, whose probabilities are overconfident
@@ -41,9 +40,9 @@ MAXIMUM_QUERIES, MAXIMUM_CORPUS = 1_000, 5_000  # validation and train listings 
 class Features:
     """Outputs of the networks for N listings; rows of NaN for a missing text or photo, None without the network."""
 
-    text_embedding: np.ndarray | None = None  # (N, 768) float32
+    text_embedding: np.ndarray | None = None  # (N, layers, 768 / layers) float32: the hidden layers of the encoder
     text_logits: np.ndarray | None = None  # (N, C) float32
-    image_embedding: np.ndarray | None = None  # (N, 256) float32
+    image_embedding: np.ndarray | None = None  # (N, 1, 256) float32
     image_logits: np.ndarray | None = None  # (N, C) float32
 
     def rows(self, chosen: np.ndarray) -> "Features":
@@ -92,44 +91,38 @@ def category_names(paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class EmbeddingSpace:
     """Turns embeddings, of texts or of photos, into two blocks."""
 
-    mean: np.ndarray  # (layers, D / layers) float32, of the embeddings with each layer at length 1
-    coefficients: np.ndarray  # (D, L) float32, of the discriminant of the leaf categories
+    mean: np.ndarray  # (layers, D) float32, of the embeddings with each layer at length 1
+    coefficients: np.ndarray  # (layers * D, L) float32, of the discriminant of the leaf categories
     intercepts: np.ndarray  # (L,) float32
     main_of_leaf: np.ndarray  # (L, M) float32: 1 where a leaf category belongs to a main category, else 0
 
     @classmethod
-    def fit(cls, embeddings: np.ndarray, paths: np.ndarray, layers: int) -> "EmbeddingSpace":
-        """Fit on embeddings (N, D) of `layers` hidden layers side by side, and on category paths (N,)."""
+    def fit(cls, embeddings: np.ndarray, paths: np.ndarray) -> "EmbeddingSpace":
+        """Fit on embeddings (N, layers, D) and category paths (N,)."""
         leaf_names, main_names = category_names(paths)
         labels = np.searchsorted(leaf_names, paths.astype(str))
         mains = np.searchsorted(main_names, [main_of(name) for name in leaf_names])
-        mean = _unit_layers(embeddings, layers).mean(axis=0).reshape(layers, -1)
-        coefficients, intercepts = fit_discriminant(_centred(embeddings, mean), labels)
+        mean = unit_rows(embeddings).mean(axis=0)
+        coefficients, intercepts = fit_discriminant(_centred(embeddings, mean).reshape(len(embeddings), -1), labels)
         return cls(mean, coefficients, intercepts, np.eye(len(main_names), dtype=np.float32)[mains])
 
     def blocks(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The embedding block (N, D / layers) and the leaf category block (N, L + M), zeros for missing embeddings.
+        """The embedding block (N, D) and the leaf category block (N, L + M), zeros for missing embeddings.
 
         The discriminant uses all layers; as a block the last layer alone gives the better ranking.
         """
         centred = _centred(embeddings, self.mean)
-        logits = centred @ self.coefficients + self.intercepts
-        logits[~centred.any(axis=1)] = np.nan
+        logits = centred.reshape(len(centred), -1) @ self.coefficients + self.intercepts
+        logits[~centred.any(axis=(1, 2))] = np.nan
         leaves = root_of_probabilities(logits / TEMPERATURE)
         mains = np.sqrt(leaves**2 @ self.main_of_leaf)
-        last_layer = centred[:, -self.mean.shape[1] :]
-        return last_layer, unit_rows(np.concatenate([leaves, mains], axis=1))
-
-
-def _unit_layers(embeddings: np.ndarray, layers: int) -> np.ndarray:
-    """Embeddings (N, D) with each layer at length 1; zeros for missing ones."""
-    return unit_rows(embeddings.reshape(-1, embeddings.shape[1] // layers)).reshape(embeddings.shape)
+        return centred[:, -1], unit_rows(np.concatenate([leaves, mains], axis=1))
 
 
 def _centred(embeddings: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Embeddings (N, D) less the mean (layers, D / layers), each layer at length 1; zeros for missing ones."""
-    unit = _unit_layers(embeddings, len(mean))
-    return _unit_layers((unit - mean.ravel()) * unit.any(axis=1, keepdims=True), len(mean))
+    """Embeddings (N, layers, D) less the mean (layers, D), each layer at length 1; zeros for missing ones."""
+    unit = unit_rows(embeddings)
+    return unit_rows((unit - mean) * unit.any(axis=(1, 2), keepdims=True))
 
 
 def feature_blocks(sides: Mapping[str, EmbeddingSpace], features: Features) -> dict[str, np.ndarray]:
@@ -154,31 +147,27 @@ class VectorSpace:
     """Turns features into unit vectors."""
 
     sides: dict[str, EmbeddingSpace]  # "text" and "image"
-    weights: dict[str, float]  # of the blocks; they sum to 1
-    axes: dict[str, np.ndarray]  # (width, D) float32 of each block
+    axes: dict[str, np.ndarray]  # (width, D) float32: what each block is multiplied with
+    weights: dict[str, float] = field(default_factory=dict)  # of the blocks, summing to 1; the axes contain them
 
     def vectors(self, features: Features) -> np.ndarray:
         """Unit vectors (N, D) float32; missing blocks count as zeros."""
         blocks = feature_blocks(self.sides, features)
-        return unit_rows(join_blocks(blocks, self.weights) @ np.concatenate([self.axes[name] for name in blocks]))
+        return unit_rows(sum(block @ self.axes[name] for name, block in blocks.items()))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Arrays of numbers, from which `from_arrays` makes an equal space."""
-        arrays = {f"axes.{name}": axes for name, axes in self.axes.items()}
-        arrays |= {f"weight.{name}": np.array(weight) for name, weight in self.weights.items()}
-        for side, space in self.sides.items():
-            arrays |= {f"{side}.{name}": array for name, array in vars(space).items()}
-        return arrays
+        """Arrays from which `from_arrays` makes a space that gives the same vectors."""
+        arrays = {f"axes {name}": axes for name, axes in self.axes.items()}
+        return arrays | {f"{side} {name}": a for side, space in self.sides.items() for name, a in vars(space).items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "VectorSpace":
         parts: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
         for key, array in arrays.items():
-            part, _, name = key.partition(".")
+            part, name = key.split(" ")
             parts[part][name] = array
-        weights = {name: float(weight) for name, weight in parts.pop("weight").items()}
         axes = parts.pop("axes")
-        return cls({side: EmbeddingSpace(**fitted) for side, fitted in parts.items()}, weights, axes)
+        return cls({side: EmbeddingSpace(**fitted) for side, fitted in parts.items()}, axes)
 
 
 def fit_space(
@@ -197,33 +186,27 @@ def fit_space(
     if not len(train):
         raise UserError("no listing is in the train split, so no ranking can be fitted: give more listings.")
     sides: dict[str, EmbeddingSpace] = {}
-    for side, embeddings, layers in (
-        ("text", features.text_embedding, TEXT_LAYERS),
-        ("image", features.image_embedding, 1),
-    ):
+    for side, embeddings in (("text", features.text_embedding), ("image", features.image_embedding)):
         if embeddings is not None:
-            present = train[~np.isnan(embeddings[train]).any(axis=1)]
+            present = train[~np.isnan(embeddings[train]).any(axis=(1, 2))]
             if len(present):
-                sides[side] = EmbeddingSpace.fit(embeddings[present], path_array[present], layers)
+                sides[side] = EmbeddingSpace.fit(embeddings[present], path_array[present])
     queries = _sample(np.flatnonzero(split_array == "validation"), MAXIMUM_QUERIES, generator)
     corpus = _sample(train, MAXIMUM_CORPUS, generator)
     query_blocks = feature_blocks(sides, features.rows(queries))
     corpus_blocks = feature_blocks(sides, features.rows(corpus))
     similarities = {name: query_blocks[name] @ corpus_blocks[name].T for name in corpus_blocks}
     weights = choose_weights(similarities, relevance_grades(path_array[queries], path_array[corpus]), MINIMUM_WEIGHTS)
-    axes = principal_axes(feature_blocks(sides, features.rows(train)), weights, dimension)
-    return VectorSpace(sides, weights, axes)
-
-
-def principal_axes(
-    blocks: Mapping[str, np.ndarray], weights: Mapping[str, float], dimension: int
-) -> dict[str, np.ndarray]:
-    """The rows (width, D) of the D <= `dimension` leading eigenvectors of the joined blocks, for each block."""
+    blocks = feature_blocks(sides, features.rows(train))
     joined = join_blocks(blocks, weights)
-    _, eigenvectors = np.linalg.eigh(joined.T @ joined)  # ascending eigenvalues
-    leading = np.ascontiguousarray(eigenvectors[:, ::-1][:, :dimension])
-    ends = np.cumsum([block.shape[1] for block in blocks.values()])
-    return dict(zip(blocks, np.split(leading, ends[:-1]), strict=True))
+    eigenvectors = np.linalg.eigh(joined.T @ joined)[1]  # ascending eigenvalues
+    leading = eigenvectors[:, ::-1][:, :dimension]
+    ends = np.cumsum([block.shape[1] for block in blocks.values()])[:-1]
+    axes = {
+        name: np.float32(np.sqrt(weights[name])) * rows
+        for name, rows in zip(blocks, np.split(leading, ends), strict=True)
+    }
+    return VectorSpace(sides, axes, weights)
 
 
 def _sample(rows: np.ndarray, maximum: int, generator: np.random.Generator) -> np.ndarray:
