@@ -19,7 +19,7 @@ from benchmarks.saving import add_save_option, save_rows
 from evaluation.tables import dataset_name, markdown, rows_table
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder, UserError
-from ranking.index import EXACT_LIMIT, ProductIndex, build_inverted_file, index_path, unit_rows
+from ranking.index import EXACT_LIMIT, ProductIndex, build_inverted_file, load_index, unit_rows
 
 CHUNK = 50_000
 TOP = 10
@@ -73,10 +73,11 @@ def seconds_a_query(search: Callable[[np.ndarray], object], queries: np.ndarray)
 def measured_row(vectors: np.ndarray, queries: np.ndarray) -> dict[str, str | float]:
     """One row of the table: ours and NumPy in turn, the best of ROUNDS rounds."""
     start = time.perf_counter()
-    index = ProductIndex(vectors, {"duplicate_keys": [[row] for row in range(len(vectors))]}, {}, {})
+    rows, none = np.arange(len(vectors)), np.empty(0, np.int64)
+    index = ProductIndex(vectors, {}, keys=rows, key_rows=rows, image_ids=none, image_rows=none, image_size=0, space={})
     search, index_bytes = "exact", 0
     if len(vectors) > EXACT_LIMIT:
-        index.inverted_file, _ = build_inverted_file(vectors)
+        index.inverted_file = build_inverted_file(vectors)
         search = f"IVF, {index.inverted_file.nprobe} of {index.inverted_file.nlist} lists"
         index_bytes = len(faiss.serialize_index(index.inverted_file))
     build_seconds = time.perf_counter() - start
@@ -102,10 +103,10 @@ def measured_row(vectors: np.ndarray, queries: np.ndarray) -> dict[str, str | fl
 def main() -> None:
     arguments = parse_arguments()
     generator = np.random.default_rng(arguments.seed)
-    path = index_path(DataFolder(arguments.data_dir))
-    if not path.exists():
-        raise UserError(f"{path} is missing: run rank_products.py --data-dir {arguments.data_dir} first.")
-    sample = ProductIndex.load(path).vectors
+    index = load_index(DataFolder(arguments.data_dir))
+    if index is None:
+        raise UserError(f"{arguments.data_dir} has no present index: run rank_products.py with it first.")
+    sample = index.vectors
     print(f"{len(sample):,} sample vectors of {sample.shape[1]} numbers; seed {arguments.seed}\n")
     rows = []
     for size in arguments.sizes:

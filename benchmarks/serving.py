@@ -67,12 +67,14 @@ def queries_of(folder: DataFolder) -> tuple[dict[str, list[Request]], dict[str, 
 def running_server(folder: DataFolder) -> Iterator[tuple[int, int]]:
     """A server process; gives its port and its process id."""
     command = [sys.executable, "serve.py", "--data-dir", str(folder.path.resolve()), "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         try:
-            match = re.search(r":(\d+) \(Ctrl-C", process.stdout.readline()) if process.stdout else None
-            if match is None:
+            assert process.stderr is not None
+            running = (re.search(r"running on http://.+:(\d+) ", line) for line in process.stderr)
+            port = next((match[1] for match in running if match), None)
+            if port is None:
                 raise UserError(f"serve.py did not start in {folder.path}: run it by hand to see why.")
-            yield int(match[1]), process.pid
+            yield int(port), process.pid
         finally:
             process.terminate()
 

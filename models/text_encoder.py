@@ -83,6 +83,11 @@ class TextEncoder:
         numbers = f"rms{EMBEDDING_SCALE}-{str(self.dtype).removeprefix('torch.')}"
         return f"{Path(self.name).name}-{self.weights_hash[:12]}-{numbers}"
 
+    @property
+    def layers(self) -> int:
+        """How many of the last hidden layers stand side by side in an embedding."""
+        return EMBEDDING_SIZE // self.model.config.hidden_size
+
     @cached_property
     def tokenizer(self):
         with self._in_one_sentence():
@@ -177,8 +182,7 @@ class TextEncoder:
         numbers = pad_sequence(ids, batch_first=True).to(self.device)  # (N, longest)
         mask = pad_sequence([torch.ones_like(of_text) for of_text in ids], batch_first=True).to(self.device)
         states = self.model(input_ids=numbers, attention_mask=mask, output_hidden_states=True).hidden_states
-        layers = EMBEDDING_SIZE // states[-1].shape[-1]
-        tokens = torch.cat(states[-layers:], dim=-1).float()  # (N, longest, 768)
+        tokens = torch.cat(states[-self.layers :], dim=-1).float()  # (N, longest, 768)
         tokens = F.rms_norm(tokens, (EMBEDDING_SIZE,)) * (EMBEDDING_SCALE * mask[:, :, None])
         embeddings = np.zeros((len(token_ids), TOKENS, EMBEDDING_SIZE), np.float16)
         embeddings[:, : tokens.shape[1]] = tokens.to(torch.float16).cpu().numpy()

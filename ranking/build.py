@@ -1,6 +1,7 @@
 """From the listings of a data folder to their index, from a text or a photo to a query vector."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,7 @@ def load_networks(folder: DataFolder, text: bool = True, image: bool = True) -> 
         networks.text_model, settings = load_network(folder, "text", categories, device)
         networks.text_encoder = TextEncoder(settings["encoder"], device, settings.get("encoder_weights"))
     if image and folder.checkpoint("image").is_file():
+        model: Any
         model, settings = load_network(folder, "image", categories, device)
         networks.image_size = settings["image_size"]
         networks.image_classifier, model.resnet.fc[-1] = model.resnet.fc[-1], nn.Identity()
