@@ -17,12 +17,13 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
     """An RGB picture with broad colours, edges and fine texture; no symmetry."""
     generator = np.random.default_rng(seed)
 
-    def colours(rows: int, columns: int) -> Image.Image:
-        return Image.fromarray(generator.integers(0, 256, (rows, columns, 3), dtype=np.uint8))
+    def colours(rows: int, columns: int, resample: Image.Resampling) -> Image.Image:
+        cells = generator.integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+        return Image.fromarray(cells).resize((width, height), resample)
 
-    broad = colours(5, 4).resize((width, height), Image.Resampling.BICUBIC)
-    edges = colours(9, 11).resize((width, height), Image.Resampling.NEAREST)
-    fine = colours(max(1, height // 8), max(1, width // 8)).resize((width, height), Image.Resampling.BILINEAR)
+    broad = colours(5, 4, Image.Resampling.BICUBIC)
+    edges = colours(9, 11, Image.Resampling.NEAREST)
+    fine = colours(max(1, height // 8), max(1, width // 8), Image.Resampling.BILINEAR)
     return Image.blend(Image.blend(broad, edges, 0.35), fine, 0.25)
 
 
@@ -37,23 +38,15 @@ def jpeg(width: int = 200, height: int = 150, seed: int = 0, **options) -> bytes
     return content(picture(width, height, seed), "JPEG", **({"quality": 88} | options))
 
 
-def chunk(name: bytes, body: bytes, checksum: int | None = None) -> bytes:
-    """A chunk of a PNG, with the right checksum unless another is given."""
-    right = zlib.crc32(name + body)
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", right if checksum is None else checksum)
+def png(width: int, height: int, bits: int, colour_type: int, rows: bytes) -> bytes:
+    """A PNG from its parts, for what Pillow does not write itself."""
 
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
-def png(width: int, height: int, bits: int, colour_type: int, rows: bytes, *between: bytes) -> bytes:
-    """A PNG from its parts, for what Pillow does not write itself; chunks `between` header and pixels."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
-    parts = [chunk(b"IHDR", header), *between, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-
-
-def png_bands(bits: int, colour_type: int, samples: list[tuple[int, ...]], *between: bytes) -> bytes:
-    """A PNG of 64 x 64 pixels in vertical bands, one for each of 4 pixels given by their samples."""
-    row = "".join(f"{sample:0{bits}b}" for pixel in samples for _ in range(16) for sample in pixel)
-    return png(64, 64, bits, colour_type, (b"\0" + int(row, 2).to_bytes(len(row) // 8, "big")) * 64, *between)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
 
 
 def clean_photos(folder: Path, size: int = 64) -> dict[str, bytes]:

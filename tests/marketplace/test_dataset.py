@@ -12,12 +12,10 @@ from marketplace.listing_text import normalised_text
 from marketplace.listings import (
     LABELS,
     SPLITS,
-    examples_of_split,
     listings_seen_in_training,
     load_main_categories,
     load_products,
     mean_per_product,
-    read_table,
     rows_of_split,
     split_of,
     with_shuffled_labels,
@@ -93,41 +91,6 @@ def test_labels_of_the_sample_are_positions_among_its_categories(sample_folder):
     assert [categories[code] for code in products["main_category_code"]] == products["main_category"].tolist()
 
 
-def test_photos_of_a_dropped_copy_belong_to_the_listing_that_was_kept(folder):
-    photos = load_photos(folder.path, load_products(folder.path), 8)
-    assert photos.image_ids == ["c", "a", "b", "of-copy"]
-    assert photos.product_rows.tolist() == [0, 1, 1, 1]
-    assert photos.product_rows.dtype == np.int64
-
-
-def test_photos_that_cannot_be_used_are_counted_by_reason(folder):
-    photos = load_photos(folder.path, load_products(folder.path), 8)
-    assert photos.left_out == {
-        "of an unknown or dropped listing": 1,
-        "without a clean file": 1,
-        "unreadable or of another size": 2,
-    }
-
-
-def test_pixels_are_those_of_the_files(sample_folder):
-    photos = load_photos(sample_folder, load_products(sample_folder), 64)
-    assert photos.pixels.dtype == np.uint8 and photos.pixels.shape == (len(photos), 64, 64, 3)
-    with Image.open(DataFolder(sample_folder).clean_images(64) / f"{photos.image_ids[5]}.jpg") as image:
-        assert (np.asarray(image) == photos.pixels[5]).all()
-
-
-def test_every_photo_of_the_sample_belongs_to_its_listing(sample_folder):
-    products = load_products(sample_folder)
-    photos = load_photos(sample_folder, products, 64)
-    table = read_table(DataFolder(sample_folder).images_table, "")
-    owner = dict(zip(table["id"], table["product_id"], strict=True))
-    kept = json.loads(DataFolder(sample_folder).duplicates.read_text())
-    for name, row in zip(photos.image_ids, photos.product_rows, strict=True):
-        assert kept.get(owner[name], owner[name]) == products["id"][row]
-    everywhere = np.concatenate([examples_of_split(photos, products, split) for split in SPLITS])
-    assert sorted(everywhere) == list(range(len(photos)))
-
-
 def test_a_listing_without_split_is_refused(folder):
     folder.products_table_clean.write_text(json.dumps([listing(0, "train"), listing(1, "holdout")]))
     with pytest.raises(UserError, match=r"clean_tabular_data\.py again"):
@@ -135,24 +98,12 @@ def test_a_listing_without_split_is_refused(folder):
 
 
 def test_missing_inputs_name_the_script_to_run(folder):
-    products = load_products(folder.path)
-    with pytest.raises(UserError, match=r"clean_images\.py --size 32"):
-        load_photos(folder.path, products, 32)
-    folder.duplicates.unlink()
-    with pytest.raises(UserError, match=r"clean_tabular_data\.py"):
-        load_photos(folder.path, products, 8)
     folder.products_table_clean.write_text("[]")
     with pytest.raises(UserError, match="no listing"):
         load_products(folder.path)
     folder.products_table_clean.unlink()
     with pytest.raises(UserError, match=r"clean_tabular_data\.py"):
         load_products(folder.path)
-
-
-def test_a_folder_without_a_photo_of_a_listing_is_refused(folder):
-    folder.images_table.write_text(json.dumps([{"id": "a", "product_id": "product-77"}]))
-    with pytest.raises(UserError, match="no photo of a listing"):
-        load_photos(folder.path, load_products(folder.path), 8)
 
 
 def test_a_product_counts_as_the_mean_of_its_photos():
