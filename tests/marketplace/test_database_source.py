@@ -1,23 +1,22 @@
-"""Credentials and sources: each mistake in the file is named, nothing in it is run, and no secret is shown."""
+"""Credentials and URLs: a mistake in them is refused, nothing in a file is run, and no secret is shown."""
 
 import re
 from pathlib import Path
 
+import psycopg2
 import pytest
 import sqlalchemy
 import yaml
 from marketplace_database import SCRIPT, assert_refused
 from repository import ROOT, run_script
-from sqlalchemy.exc import OperationalError
 
 from marketplace.data_folder import UserError
 from marketplace.database_source import (
-    Source,
-    explain,
+    CREDENTIALS_KEYS,
+    Database,
+    database_from_credentials,
+    database_from_url,
     read_credentials,
-    source_from_credentials,
-    source_from_url,
-    without_password,
 )
 
 KEYS = {
@@ -33,165 +32,150 @@ KEYS = {
 
 def write(folder: Path, text: str | None = None, **changes: str | None) -> Path:
     """A private credentials file with `text`, or with KEYS and `changes` (None leaves a key out)."""
-    if text is None:
-        keys = {key: value for key, value in (KEYS | changes).items() if value is not None}
-        text = yaml.safe_dump(keys)
     path = folder / "credentials.yaml"
-    path.write_text(text, encoding="utf-8")
+    keys = {key: value for key, value in (KEYS | changes).items() if value is not None}
+    path.write_text(yaml.safe_dump(keys) if text is None else text, encoding="utf-8")
     path.chmod(0o600)
     return path
 
 
-def test_the_keys_become_a_url(tmp_path):
-    source = source_from_credentials(write(tmp_path))
-    url = source.url
-    assert (url.drivername, url.host, url.port) == ("postgresql+psycopg2", "db.example.com", 5433)
-    assert (url.username, url.password, url.database) == ("learner", "p@ss/%:#w", "marketplace")
-    assert source.identity == {"host": "db.example.com", "port": 5433, "database": "marketplace"}
-    assert url.query == {}
+def parameters(database: Database, message: str = "no server") -> dict:
+    """What the driver gets to connect; it then fails with `message`, and the sentence about that is at "error"."""
+    given: dict = {}
+
+    def connect(dialect, record, arguments, parameters):
+        given.update(parameters)
+        raise psycopg2.OperationalError(message)
+
+    sqlalchemy.event.listen(database.engine, "do_connect", connect)
+    with pytest.raises(UserError) as refusal:
+        next(database.rows("products"))
+    return given | {"error": str(refusal.value)}
 
 
-def test_keys_left_blank_have_their_defaults(tmp_path):
-    assert source_from_credentials(write(tmp_path, PORT="", DBAPI="", DATABASE_TYPE="")).url.port == 5432
+def of_file(path: Path, **options) -> dict:
+    return parameters(database_from_credentials(path, 60), **options)
 
 
-def test_older_names_and_missing_optional_keys_are_taken(tmp_path):
-    names = {"HOST": "old.example.com", "DBUSER": "old", "DBPASSWORD": "0123"}
-    left_out = dict.fromkeys(("ENDPOINT", "USER", "PASSWORD", "PORT", "DBAPI", "DATABASE_TYPE"))
-    url = source_from_credentials(write(tmp_path, **names, **left_out)).url
-    assert (url.host, url.username, url.password, url.port) == ("old.example.com", "old", "0123", 5432)
+def test_the_keys_become_parameters_of_the_connection(tmp_path):
+    given = of_file(write(tmp_path))
+    assert (given["host"], given["port"], given["user"]) == ("db.example.com", "5433", "learner")
+    assert (given["password"], given["dbname"]) == ("p@ss/%:#w", "marketplace")
+    assert "sslmode" not in given
+    identity = database_from_credentials(tmp_path / "credentials.yaml", 60).identity
+    assert identity == {"host": "db.example.com", "port": "5433", "database": "marketplace"}
 
 
-@pytest.mark.parametrize("value", ["0123", "1e5", "yes", "null", "~", "2022-02-26", "1_000", "0x1F", "[a", "{", "# x"])
+def test_older_names_are_taken_and_blank_keys_have_their_defaults(tmp_path):
+    names = {"HOST": "old.example.com", "dbuser": "old", "DBPASSWORD": "0123"}
+    given = of_file(write(tmp_path, **names, **dict.fromkeys(("ENDPOINT", "USER", "PASSWORD", "DBAPI")), PORT=""))
+    assert [given[name] for name in ("host", "user", "password", "port")] == ["old.example.com", "old", "0123", "5432"]
+
+
+def test_an_authority_is_found_beside_the_file_and_means_verify_full(tmp_path):
+    given = of_file(write(tmp_path, SSLROOTCERT="ca.pem"))
+    assert (given["sslmode"], given["sslrootcert"]) == ("verify-full", str(tmp_path / "ca.pem"))
+    assert of_file(write(tmp_path, SSLROOTCERT="/ca.pem", SSLMODE="verify-ca"))["sslmode"] == "verify-ca"
+
+
+@pytest.mark.parametrize("value", ["0123", "1e5", "yes", "null", "~", "2022-02-26", "0x1F", "'[a'", "'# x'"])
 def test_a_password_is_text_whatever_it_looks_like(value, tmp_path):
-    quoted = f"'{value}'" if value[0] in "[{#" else value
-    text = yaml.safe_dump(KEYS | {"PASSWORD": "x"}).replace("PASSWORD: x", f"PASSWORD: {quoted}")
-    assert source_from_credentials(write(tmp_path, text)).url.password == value
-
-
-@pytest.mark.parametrize("key", ["ENDPOINT", "USER", "PASSWORD", "DATABASE"])
-@pytest.mark.parametrize("value", [None, ""])
-def test_a_missing_or_empty_key_is_named(key, value, tmp_path):
-    with pytest.raises(UserError, match=rf"^{key} is missing in the credentials file .*: add it"):
-        source_from_credentials(write(tmp_path, **{key: value}))
+    text = write(tmp_path).read_text().replace(yaml.safe_dump({"PASSWORD": KEYS["PASSWORD"]}), f"PASSWORD: {value}\n")
+    assert of_file(write(tmp_path, text))["password"] == value.strip("'")
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"PORT": "five"}, "PORT in the credentials file"),
-        ({"PORT": "-1"}, "not a number from 1 to 65535"),
-        ({"PORT": "0"}, "not a number from 1 to 65535"),
-        ({"PORT": "65536"}, "not a number from 1 to 65535"),
-        ({"PORT": "5432.5"}, "not a number from 1 to 65535"),
-        ({"PORT": "٥٤٣٢"}, "not a number from 1 to 65535"),
-        ({"DATABASE_TYPE": "mysql"}, "DATABASE_TYPE"),
-        ({"DBAPI": "pg8000"}, "DBAPI"),
-        ({"SSL_MODE": "verify-full"}, "key SSL_MODE .* is unknown: did you mean SSLMODE"),
-        ({"sslrootcrt": "ca.pem"}, "key SSLROOTCRT .* did you mean SSLROOTCERT"),
-        ({"SCHEMA": "market"}, "key SCHEMA .* is unknown"),
-        ({"SSLMODE": ""}, "SSLMODE .* verify-full"),
-        ({"SSLMODE": "please"}, "SSLMODE .* verify-full"),
-        ({"SSLROOTCERT": "nowhere.pem"}, "SSLROOTCERT .*nowhere.pem, which does not exist"),
+        ({"ENDPOINT": None, "USER": ""}, r"^ENDPOINT, USER is missing in .*: add it"),
+        ({"DATABASE_TYPE": "mysql"}, "DATABASE_TYPE in .* is not postgresql"),
+        ({"SSL_MODE": "verify-full"}, "with the keys .*SSLMODE, SSLROOTCERT"),
     ],
 )
-def test_a_wrong_value_is_named(changes, words, tmp_path):
-    with pytest.raises(UserError, match=words) as refusal:
-        source_from_credentials(write(tmp_path, **changes))
-    assert KEYS["PASSWORD"] not in str(refusal.value)
+def test_a_wrong_key_or_type_is_refused(changes, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        database_from_credentials(write(tmp_path, **changes), 60)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    "text",
     [
-        ("", "is empty"),
-        ("# only a comment\n", "is empty"),
-        ("---\n", "is empty"),
-        ("- USER\n- s3cret\n", "is not a list of KEY: value"),
-        ("s3cret", "is not a list of KEY: value"),
-        ("PASSWORD: [s3cret]\n", "is not a list of KEY: value"),
-        ("[a]: s3cret\n", "is not"),
-        ("USER: a\nPASSWORD: 's3cret\n", "is not plain YAML"),
-        ("USER: a\n\tPASSWORD: s3cret\n", "is not plain YAML in line 2"),
-        ("PASSWORD: %s3cret\n", "is not plain YAML in line 1"),
-        ("USER: &a [*a]\nPASSWORD: s3cret", "is not"),
-        ("PASSWORD: s3cret\nUSER: *nobody\n", "is not plain YAML in line 2"),
-        ("PASSWORD: !!binary s3cret*\n", "is not plain YAML"),
-        ("USER: s3cret\x07\n", "is not plain YAML"),
-        ("USER: a\nPASSWORD:s3cret:\nDATABASE: d\n", "has a line that is not KEY: value"),
-        ("{USER: a, PASSWORD:s3cret, DATABASE: d}", "has a line that is not KEY: value"),
+        "",
+        "# only a comment\n",
+        "- USER\n- s3cret\n",
+        "s3cret",
+        "PASSWORD: [s3cret]\n",
+        "USER: a\nPASSWORD: 's3cret\n",
+        "USER: a\n\tPASSWORD: s3cret\n",
+        "PASSWORD: %s3cret\n",
+        "USER: &a [*a]\nPASSWORD: s3cret",
+        "{USER: a, PASSWORD:s3cret, DATABASE: d}",
+        "PASSWORD: !!python/object/apply:os.mkdir [s3cret]\n",
+        b"PASSWORD: s3cret\xff\xfe\n",
     ],
 )
-def test_a_file_that_is_not_plain_yaml(text, words, tmp_path):
-    with pytest.raises(UserError, match=words) as refusal:
-        read_credentials(write(tmp_path, text))
-    assert "s3cret" not in str(refusal.value)
-
-
-@pytest.mark.parametrize("tag", ["object/apply:os.mkdir", "object/new:os.mkdir", "object/apply:pathlib.Path.mkdir"])
-def test_a_tag_that_would_make_an_object_is_refused_and_not_run(tag, tmp_path):
-    trap = tmp_path / "trap"
-    path = write(tmp_path, f"USER: a\nPASSWORD: !!python/{tag} ['{trap}']\n")
-    with pytest.raises(UserError, match="is not plain YAML in line 2"):
-        read_credentials(path)
-    assert not trap.exists()
-
-
-def test_bytes_that_are_no_text(tmp_path):
+def test_a_file_that_is_not_key_and_value_is_refused_and_nothing_in_it_is_run(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = write(tmp_path, "")
-    path.write_bytes(b"PASSWORD: \xff\xfe\n")
-    with pytest.raises(UserError, match="is not UTF-8 text"):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match="is not a list of KEY: value") as refusal:
         read_credentials(path)
+    assert "s3cret" not in str(refusal.value)
+    assert not Path("s3cret").exists()
 
 
-@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True)])
-def test_a_file_that_others_can_read_gets_a_warning(mode, warned, tmp_path, capsys):
-    path = write(tmp_path)
-    path.chmod(mode)
-    read_credentials(path)
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert bool(re.fullmatch(rf"warning: {path} can be read by others: run chmod 600 {path}\n", printed.err)) == warned
-
-
-def test_the_script_says_it_in_one_sentence(tmp_path):
+def test_the_script_warns_and_refuses_in_one_sentence(tmp_path):
     missing = run_script(SCRIPT, "--data-dir", tmp_path, "--credentials", tmp_path / "nowhere.yaml")
-    assert_refused(missing, "nowhere.yaml is missing", "credentials.yaml.example")
-    folder = run_script(SCRIPT, "--data-dir", tmp_path, "--credentials", tmp_path)
-    assert_refused(folder, f"{tmp_path} cannot be used")
-    path = write(tmp_path, "PASSWORD: !!python/object/apply:os.system ['echo s3cret']\n")
-    path.chmod(0o644)
-    tagged = run_script(SCRIPT, "--data-dir", tmp_path, "--credentials", path)
-    assert_refused(tagged, "is not plain YAML", secret="s3cret")
-    assert tagged.stderr.startswith("warning: ")
+    assert_refused(missing, "nowhere.yaml cannot be used (No such file or directory)")
+    path = write(tmp_path, "PASSWORD:s3cret")
+    path.chmod(0o640)
+    refused = run_script(SCRIPT, "--data-dir", tmp_path, "--credentials", path)
+    assert_refused(refused, "is not a list of KEY: value", secret="s3cret")
+    assert refused.stderr.startswith(f"warning: {path} can be read by others: run chmod 600 {path}\n")
 
 
 def test_the_example_file_has_the_keys(tmp_path):
     example = (ROOT / "credentials.yaml.example").read_text(encoding="utf-8")
-    keys = read_credentials(write(tmp_path, example))
-    assert list(keys) == list(KEYS)
-    with_tls = read_credentials(write(tmp_path, re.sub(r"(?m)^# (SSL\w+:)", r"\1", example)))
-    assert list(with_tls) == [*KEYS, "SSLMODE", "SSLROOTCERT"]
-    assert source_from_credentials(write(tmp_path, example)).url.port == 5432
+    assert list(read_credentials(write(tmp_path, example))) == list(KEYS)
+    with_tls = re.sub(r"(?m)^# (SSL\w+:)", r"\1", example)
+    assert read_credentials(write(tmp_path, with_tls)).keys() == CREDENTIALS_KEYS.keys()
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2", "postgresql+psycopg"])
-def test_every_way_to_write_a_postgresql_url_is_taken(scheme):
-    url = source_from_url(f"{scheme}://learner:p%40ss%2F%25%3A%23w@db.example.com/m?sslmode=require").url
-    assert (url.drivername, url.password, url.port) == ("postgresql+psycopg2", "p@ss/%:#w", 5432)
-    assert url.query == {"sslmode": "require"}
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://learner:p%40ss%2F%25%3A%23w@db.example.com/m?sslmode=require",
+        "postgres://learner:p%40ss%2F%25%3A%23w@db.example.com/m?sslmode=require",
+        "postgresql:///m?host=db.example.com&user=learner&password=p%40ss%2F%25%3A%23w&sslmode=require",
+    ],
+)
+def test_a_postgresql_url(url):
+    given = parameters(database_from_url(url, 60))
+    assert [given[name] for name in ("host", "port", "user")] == ["db.example.com", "5432", "learner"]
+    assert [given[name] for name in ("password", "dbname", "sslmode")] == ["p@ss/%:#w", "m", "require"]
 
 
-def test_a_password_in_a_message_of_the_driver_is_replaced():
-    url = sqlalchemy.URL.create("postgresql+psycopg2", "u", "p@ss/%:#w", "h", 5432, "d")
-    written = url.render_as_string(hide_password=False)
-    assert "p%40ss" in written
-    for text in ("dsn: password='p@ss/%:#w'", written, "postgresql://u:p%40ss%2F%25%3A%23w@h"):
-        replaced = without_password(text, url)
-        assert "***" in replaced and "ss/" not in replaced and "p%40ss" not in replaced
-    error = OperationalError("SELECT", {}, Exception("strange fault with p@ss/%:#w inside\nsecond line"))
-    sentence = str(explain(error, Source(url, "test")))
-    assert sentence == (
-        "the PostgreSQL database d at h:5432 cannot be read (strange fault with *** inside): "
-        "correct that and run the command again."
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("not a url with s3cret", "DATABASE_URL is not a URL"),
+        ("postgresql://user:s3cret@host:abc/database", "DATABASE_URL is not a URL"),
+        ("postgresql://user:p@s3cret@host/database", "DATABASE_URL is not a URL"),
+        ("postgresql://user:p@ss/s3cret@host/database", "DATABASE_URL is not a URL"),
+        ("postgresql://user:s3cret@/database", "DATABASE_URL is not a URL"),
+        ("mysql://user:s3cret@host/database", "database type mysql"),
+        ("sqlite:////nowhere/at/all.db", "is missing"),
+    ],
+)
+def test_a_database_url_that_is_none(url, words):
+    with pytest.raises(UserError, match=words) as refusal:
+        database_from_url(url, 60)
+    assert "s3cret" not in str(refusal.value)
+
+
+def test_a_password_in_a_message_of_the_driver_is_replaced(tmp_path):
+    error = of_file(write(tmp_path), message="FATAL: strange fault with p@ss/%:#w inside\nsecond line")["error"]
+    assert error == (
+        "the PostgreSQL database marketplace at db.example.com:5433 cannot be read (FATAL: strange fault with *** "
+        "inside): check ENDPOINT, PORT, USER, PASSWORD, DATABASE and SSLMODE, and that the server runs."
     )
