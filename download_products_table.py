@@ -14,13 +14,8 @@ from time import perf_counter
 from typing import Any
 
 from marketplace.command_line import argument_parser, positive_int, progress_bar, run
-from marketplace.data_folder import DataFolder, read_json, write_json, write_whole
+from marketplace.data_folder import NEEDED_COLUMNS, DataFolder, read_json, write_json, write_whole
 from marketplace.database_source import Database, find_database
-
-NEEDED_COLUMNS = {  # by the next scripts; a table may have more
-    "products": ("id", "product_name", "category", "product_description", "price", "location"),
-    "images": ("id", "product_id", "bucket_link"),
-}
 
 
 def table_name(text: str) -> str:

@@ -26,7 +26,7 @@ from clean_tabular_data import NEEDED_COLUMNS, clean_products
 from download_products_table import download_table
 from marketplace.command_line import positive_int
 from marketplace.data_folder import ROOT, DataFolder
-from marketplace.database_source import find_source, make_engine
+from marketplace.database_source import find_database
 from marketplace.gazetteer import split_location, towns_by_name
 from marketplace.listing_text import clean_description, clean_product_name, is_null, normalised_text, parse_price
 from marketplace.listings import read_table, split_of, write_table
@@ -34,13 +34,12 @@ from marketplace.listings import read_table, split_of, write_table
 
 def download(folder: DataFolder) -> int:
     """Our download of the sample's products; the number of rows."""
-    return download_table(make_engine(find_source(folder, None), timeout=60), "products", folder.products_table)
+    return download_table(find_database(folder, None), "products", folder.products_table)
 
 
 def straightforward_download(folder: DataFolder) -> int:
     """The table through pandas, whole in memory."""
-    with make_engine(find_source(folder, None), timeout=60).connect() as connection:
-        table = pd.read_sql_table("products", connection)
+    table = pd.read_sql_table("products", f"sqlite:///{folder.database}")
     table.to_json(folder.path / "straightforward_table.json", orient="records", date_format="iso")
     return len(table)
 

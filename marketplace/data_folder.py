@@ -14,6 +14,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent  # of the repository
 PARTIAL_SUFFIX = ".partial"
 OLD_SECONDS = 24 * 60 * 60  # a partial file older than this belongs to a run that was killed
+NEEDED_COLUMNS = {  # of the tables; they may have more
+    "products": ("id", "product_name", "category", "product_description", "price", "location"),
+    "images": ("id", "product_id", "bucket_link"),
+}
 
 
 MODEL_FILES = {  # in checkpoints/, of each trained model of a product's category; the preferred ones first
