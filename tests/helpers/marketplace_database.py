@@ -17,14 +17,15 @@ from sqlalchemy import BigInteger, Column, DateTime, MetaData, Table, Text
 
 METADATA = MetaData()
 TEXTS = ("id", "product_name", "category", "product_description", "price", "location")
+IMAGE_TEXTS = ("id", "product_id", "bucket_link", "image_ref")
 PRODUCTS = Table(
-    *("products", METADATA, *(Column(name, Text) for name in TEXTS)),
-    *(Column("page_id", BigInteger), Column("create_time", DateTime)),
-)
-IMAGES = Table(
-    *("images", METADATA, *(Column(name, Text) for name in ("id", "product_id", "bucket_link", "image_ref"))),
+    "products",
+    METADATA,
+    *(Column(name, Text) for name in TEXTS),
+    Column("page_id", BigInteger),
     Column("create_time", DateTime),
 )
+IMAGES = Table("images", METADATA, *(Column(name, Text) for name in IMAGE_TEXTS), Column("create_time", DateTime))
 NUMBERS = itertools.count()
 SCRIPT = ROOT / "download_products_table.py"
 
@@ -82,7 +83,7 @@ class Marketplace:
 
     def write_credentials(self, **changes: object) -> None:
         keys = {"DATABASE_TYPE": "postgresql", "DBAPI": "psycopg2", "ENDPOINT": self.server.host}
-        keys |= {"USER": self.server.user, "PASSWORD": self.server.password, "PORT": self.server.port}
+        keys |= {"USER": self.server.user, "PASSWORD": self.server.password, "PORT": str(self.server.port)}
         lines = [f"{key}: '{value}'\n" for key, value in (keys | {"DATABASE": self.database} | changes).items()]
         self.credentials.write_text("".join(lines), encoding="utf-8")
         self.credentials.chmod(0o600)

@@ -54,7 +54,7 @@ class PostgresServer:
         password_file = folder / "password"
         password_file.write_text(self.password + "\n", encoding="utf-8")
         password_file.chmod(0o644)
-        initdb = [self.binaries / "initdb", f"--pwfile={password_file}", f"--username={self.user}", self.data]
+        initdb = [str(self.binaries / "initdb"), f"--pwfile={password_file}", f"--username={self.user}", str(self.data)]
         initdb += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
         subprocess.run(initdb, capture_output=True, check=True, **self.options)
 
@@ -74,7 +74,7 @@ class PostgresServer:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
-        command = [self.binaries / "postgres", "-D", self.data, "-p", str(self.port), *settings]
+        command = [str(self.binaries / "postgres"), "-D", str(self.data), "-p", str(self.port), *settings]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **self.options)
         deadline = time.monotonic() + 60
