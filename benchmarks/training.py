@@ -159,7 +159,7 @@ def bench_image(
     """An epoch of ImageModel; its speed does not depend on the weights, which are random in all ways."""
     plain = ImageModel(classes, frozen_tensors=0)
     loader = DataLoader(ProductsOneByOne(paths, labels, []), BATCH_SIZE, shuffle=True)
-    batches = Batches(photos.pixels, np.arange(len(paths)), labels, BATCH_SIZE, shuffle=True, transform=train_transform)
+    batches = Batches(photos.pixels, np.arange(len(paths)), labels, BATCH_SIZE, train_transform, CPU, shuffle=True)
     ways = {
         "decoded each time, float32, all gradients": lambda: plain_epoch(plain, loader),
         "decoded once, all gradients": epoch_of_ours(ImageModel(classes, 0), batches),
@@ -176,9 +176,7 @@ def bench_fine_tuning(classes: int) -> list[dict]:
     and what the epochs of its recipe take with 5,000 photos at these rates."""
     pixels = np.random.default_rng(0).integers(0, 256, (160, PRETRAINED_SIZE, PRETRAINED_SIZE, 3), np.uint8)
     labels, recipe = np.arange(len(pixels)) % classes, FINE_TUNING_RECIPE
-    batches = Batches(
-        pixels, np.arange(len(pixels)), labels, recipe.batch_size, shuffle=True, transform=train_transform
-    )
+    batches = Batches(pixels, np.arange(len(pixels)), labels, recipe.batch_size, train_transform, CPU, shuffle=True)
     epoch, rows, minutes = epoch_of_ours(ImageModel(classes), batches), [], 0.0
     for scale in dict.fromkeys(recipe.scales):
         seconds = in_turn({"ours": partial(epoch, scale)}, rounds=1)["ours"]

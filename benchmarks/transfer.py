@@ -66,7 +66,8 @@ class EfficientNetLite0(nn.Module):
             for part in (self.network._conv_stem, self.network._bn0, *self.network._blocks[:FROZEN_BLOCKS]):
                 part.requires_grad_(False)
         self.network._dropout = nn.Identity()
-        self.network._fc = make_head(self.network._fc.in_features, num_classes)
+        self.head: Any = make_head(self.network._fc.in_features, num_classes)
+        self.network._fc = nn.Identity()
         self.pretrained = pretrained
 
     def train(self, mode: bool = True) -> "EfficientNetLite0":
@@ -76,16 +77,28 @@ class EfficientNetLite0(nn.Module):
                 module.eval()
         return self
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits (N, num_classes) of photos (N, 3, H, W) as `train_transform` gives them; the weights expect others."""
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.head[-1]
+
+    def pooled(self, image: Tensor) -> Tensor:
+        """Features (N, 1280) of photos (N, 3, H, W) as `train_transform` gives them; the weights expect others."""
         mean, std = (image.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
         return self.network(2 * (image * std + mean) - 1)
+
+    def features(self, image: Tensor) -> Tensor:
+        """What the last layer reads (N, 256)."""
+        return self.head[:-1](self.pooled(image))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, num_classes)."""
+        return self.head(self.pooled(image))
 
 
 def frozen_logits(photos: Photos, products: pd.DataFrame, classes: int) -> np.ndarray:
     """Log probabilities (N, C) by a logistic regression on the mean feature of each product's photos."""
     network = EfficientNetLite0(classes, pretrained=True)
-    network.network._fc = nn.Identity()
+    network.head = nn.Identity()
     features = photo_outputs(network, photos, pick_device())  # (P, 1280)
     features = mean_per_product(features, photos.product_rows, len(products)).astype(np.float32)
     known = ~np.isnan(features[:, 0])
@@ -100,7 +113,7 @@ def trained_logits(photos: Photos, products: pd.DataFrame, classes: int, trainin
     torch.manual_seed(SEED)
     options = TrainingOptions(SEED, pick_device())
     network = EfficientNetLite0(classes, pretrained=training == FINE_TUNED)
-    head = network.network._fc if training == FINE_TUNED else None
+    head = network.head if training == FINE_TUNED else None
     with contextlib.redirect_stdout(io.StringIO()):
         photo_trainer(network, head, products, photos, RECIPES[training], options).fit()
     logits = photo_outputs(network, photos, options.device)

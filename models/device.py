@@ -1,30 +1,21 @@
-"""The device that the networks run on, its precision, and the other processes of torchrun."""
+"""The device that the networks run on, its precision, and the processes of torchrun."""
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import distributed
 
-from marketplace.data_folder import UserError
-
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # two of x86, one of Arm
 
 
 def pick_device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU; under torchrun each process gets a GPU of its own.
-
-    Raises UserError when there are more processes than GPUs.
-    """
+    """CUDA, else Apple's MPS, else the CPU; under torchrun each process has a GPU of its own."""
     if torch.cuda.is_available():
-        number, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
-        if number >= count:
-            raise UserError(
-                f"process {number + 1} of this machine has no GPU: give --nproc_per_node={count} to torchrun."
-            )
-        return torch.device("cuda", number)
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -50,6 +41,23 @@ def autocast(device: torch.device) -> contextlib.AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device))
 
 
+@contextlib.contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the other processes if torchrun started this one; only the first prints."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # NCCL sends objects through the current device
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if process_rank() else sys.stdout):
+            yield
+        distributed.barrier()
+    finally:
+        distributed.destroy_process_group()
+
+
 def rank_and_world_size() -> tuple[int, int]:
     """The rank of this process and the number of processes; 0 and 1 without torchrun."""
     if not distributed.is_initialized():
@@ -63,20 +71,8 @@ def process_rank() -> int:
 
 
 def from_first_process(compute: Callable[[], Any]) -> Any:
-    """The result of `compute`, which is computed in the first process of torchrun and broadcast to the others."""
+    """The result of `compute`, which runs in the first process of torchrun and is broadcast to the others."""
     results = [compute() if process_rank() == 0 else None]
     if distributed.is_initialized():
         distributed.broadcast_object_list(results)
     return results[0]
-
-
-@contextlib.contextmanager
-def memory_advice(batch_size: int) -> Iterator[None]:
-    """Turn a device's lack of memory into a UserError that advises a smaller batch."""
-    try:
-        yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's lack of memory has no class of its own
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        advice = f"give --batch-size {batch_size // 2}" if batch_size >= 4 else "use smaller photos or another device"
-        raise UserError(f"the device has not enough memory for batches of {batch_size}: {advice}.") from None

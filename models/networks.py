@@ -87,6 +87,18 @@ class ImageModel(nn.Module):
         """Logits (N, num_classes) of normalised photos (N, 3, H, W), float."""
         return self.resnet(image)
 
+    def features(self, image: Tensor) -> Tensor:
+        """What the last layer reads (N, 256), for normalised photos (N, 3, H, W)."""
+        net = self.resnet
+        image = net.maxpool(net.relu(net.bn1(net.conv1(image))))  # (N, 64, H / 4, W / 4)
+        image = net.layer4(net.layer3(net.layer2(net.layer1(image))))  # (N, 2048, H / 32, W / 32)
+        return net.fc[:-1](net.avgpool(image).flatten(1))
+
+    @property
+    def output_layer(self) -> nn.Linear:
+        """From the features to the logits."""
+        return self.resnet.fc[-1]
+
     def start_from_scratch(self) -> None:
         """Unfreeze every parameter, and start each residual block near the identity, which trains better from random
         initialisation: its last scale is the inverse square root of the number of blocks. With 0, as is common with
