@@ -13,53 +13,35 @@ from models.predict import load_checkpoint
 from models.training import save_checkpoint
 
 LABELS = ["a", "b", "c"]
+ABOUT = {"configuration": {"seed": 7, "size": None}, "validation": {"accuracy": 0.5}}
 
 
 @pytest.fixture
 def saved(tmp_path) -> Path:
     path = tmp_path / "model.pt"
-    save_checkpoint(path, nn.Linear(4, 3), LABELS, configuration={"seed": 7}, validation={"accuracy": 0.5})
+    save_checkpoint(path, nn.Linear(4, 3), LABELS, **ABOUT)
     return path
 
 
-@pytest.mark.parametrize("limit", [100, 20_000, 48_000])
-def test_a_disk_that_is_full_is_an_error_of_the_disk(saved, limit):
+@pytest.mark.parametrize("limit", [100, 48_000])
+def test_a_disk_that_is_full_is_an_error_of_the_disk_and_leaves_the_earlier_file(saved, limit):
     before = saved.read_bytes()
     earlier = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, earlier[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            save_checkpoint(saved, nn.Linear(120, 100), LABELS)
+            save_checkpoint(saved, nn.Linear(120, 100), LABELS, **ABOUT)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, earlier)
     assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_that_are_not_finite_are_neither_saved_nor_loaded(saved, value):
-    before, wrong = saved.read_bytes(), torch.tensor([1.0, value])
-    for content in (
-        {"weights": {"weight": wrong}},
-        {"validation": {"accuracy": value}},
-        {"state": {"optimizer": {"state": {0: {"exp_avg": wrong}}}, "history": [{"train_loss": 1.0}]}},
-        {"history": [{"train_loss": 1.0}, {"train_loss": value}]},
-    ):
-        with pytest.raises(UserError, match=r"model\.pt is not written, [^\n]* NaN or infinite: [^\n]*\.$"):
-            save_checkpoint(saved, nn.Linear(4, 3), LABELS, **content)
-    assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
-    checkpoint = torch.load(saved, weights_only=True)
-    checkpoint["weights"]["bias"][1] = value
-    torch.save(checkpoint, saved)
-    with pytest.raises(UserError, match=r"model\.pt has numbers that are NaN or infinite: [^\n]*\.$"):
-        load_checkpoint(saved, nn.Linear(4, 3), LABELS)
-
-
 def test_what_is_saved_comes_back(tmp_path):
     model, other = nn.Linear(4, 3), nn.Linear(4, 3)
-    save_checkpoint(tmp_path / "new" / "model.pt", model, LABELS, configuration={"seed": 7, "size": None})
+    save_checkpoint(tmp_path / "new" / "model.pt", model, LABELS, **ABOUT)
     checkpoint = load_checkpoint(tmp_path / "new" / "model.pt", other, LABELS)
     assert torch.equal(model.weight, other.weight)
-    assert checkpoint["labels"] == LABELS and checkpoint["configuration"] == {"seed": 7, "size": None}
+    assert checkpoint["labels"] == LABELS and checkpoint["configuration"] == ABOUT["configuration"]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model.pt"]
 
 
@@ -74,72 +56,50 @@ class Malicious:
 def test_a_malicious_file_is_refused_and_does_nothing(tmp_path):
     path, victim = tmp_path / "model.pt", tmp_path / "victim"
     torch.save({"model": "Linear", "weights": Malicious(victim), "labels": LABELS}, path)
-    with pytest.raises(UserError, match=r"damaged or of another kind[^\n]*\.$"):
+    with pytest.raises(UserError):
         load_checkpoint(path)
     assert not victim.exists()
 
 
-@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
-def test_a_truncated_file_is_one_sentence(saved, share):
-    content = saved.read_bytes()
-    saved.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(UserError, match=r"damaged or of another kind[^\n]*run train_models.py again\.$"):
-        load_checkpoint(saved)
-
-
-def test_a_missing_file_is_one_sentence(tmp_path):
+def test_a_missing_or_truncated_file_is_one_sentence(saved, tmp_path):
     with pytest.raises(UserError, match=r"is missing: run train_models.py first\.$"):
-        load_checkpoint(tmp_path / "model.pt")
-    with pytest.raises(UserError, match="is missing"):
-        load_checkpoint(tmp_path)
+        load_checkpoint(tmp_path / "other.pt")
+    content = saved.read_bytes()
+    for length in (0, len(content) // 2, len(content) - 20):
+        saved.write_bytes(content[:length])
+        with pytest.raises(UserError, match=r"model\.pt[^\n]*run train_models.py again[^\n]*\.$"):
+            load_checkpoint(saved)
 
 
-def test_a_file_of_another_kind_is_one_sentence(tmp_path):
-    for content in ({"weights": {}}, torch.zeros(3)):
-        torch.save(content, tmp_path / "model.pt")
-        with pytest.raises(UserError, match=r"of another kind[^\n]*\.$"):
-            load_checkpoint(tmp_path / "model.pt")
-
-
-def test_other_categories_are_one_sentence(saved):
-    for labels, named in ((["a", "b"], "c"), (["a", "x", "c"], "b, x"), (["b", "a", "c"], "in another order")):
-        with pytest.raises(UserError, match=rf"other categories than those of the data \({named}\): [^\n]*\.$"):
+def test_other_categories_or_another_network_are_one_sentence(saved):
+    for labels in (["a", "b"], ["b", "a", "c"]):
+        with pytest.raises(UserError, match=r"other categories than those of the data[^\n]*\.$"):
             load_checkpoint(saved, labels=labels)
-
-
-def test_another_number_of_classes_is_one_sentence(saved):
     model = nn.Linear(4, 5)
     before = model.weight.clone()
-    with pytest.raises(UserError, match=r"a Linear of another version or number of categories \(3\)[^\n]*\.$"):
-        load_checkpoint(saved, model)
+    for other in (model, nn.Conv1d(4, 3, 1)):
+        with pytest.raises(UserError, match=r"model\.pt[^\n]*\.$"):
+            load_checkpoint(saved, other)
     assert torch.equal(model.weight, before)
-
-
-def test_another_network_is_one_sentence(saved):
-    with pytest.raises(UserError, match=r"holds a Linear, not a Conv1d: [^\n]*\.$"):
-        load_checkpoint(saved, nn.Conv1d(4, 3, 1))
-    with pytest.raises(UserError, match="a Linear of another version"):
-        load_checkpoint(saved, nn.Linear(4, 3, bias=False))
 
 
 def test_tensors_from_a_gpu_come_to_the_cpu(tmp_path, monkeypatch):
     model, other = nn.Linear(4, 3), nn.Linear(4, 3)
     monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
-    save_checkpoint(tmp_path / "model.pt", model, LABELS)
+    save_checkpoint(tmp_path / "model.pt", model, LABELS, **ABOUT)
     monkeypatch.undo()
     assert b"cuda:0" in (tmp_path / "model.pt").read_bytes()
     load_checkpoint(tmp_path / "model.pt", other, device="cpu")
     assert torch.equal(model.weight, other.weight)
 
 
-def test_a_failure_while_saving_leaves_the_earlier_file_whole(saved, monkeypatch):
-    before = saved.read_bytes()
-
-    def fail(checkpoint, file):
-        file.write(b"half")
-        raise OSError("no space left")
-
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="no space left"):
-        save_checkpoint(saved, nn.Linear(4, 3), LABELS)
-    assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
+def test_a_checkpoint_with_the_keys_of_an_earlier_version_is_loaded(tmp_path):
+    model, other = nn.Linear(4, 3), nn.Linear(4, 3)
+    recipe = {"epochs": 8, "batch_size": 32, "scales": (1.0,), "patience": 0}
+    settings = {"seed": 7, "recipe": recipe, "steps": 9, "train_examples": 280, "data": "0" * 64}
+    settings |= {"encoder": "all-MiniLM-L6-v2", "encoder_weights": "1" * 64, "embedding_scale": 0.5}
+    content = {"model": "Linear", "weights": model.state_dict(), "labels": LABELS, "configuration": settings}
+    content |= {"validation": {"loss": 1.0, "accuracy": 0.5}, "history": [{"train_loss": 1.0}]}
+    torch.save(content, tmp_path / "model.pt")
+    load_checkpoint(tmp_path / "model.pt", other, LABELS)
+    assert torch.equal(model.weight, other.weight)
