@@ -129,7 +129,7 @@ class ProductIndex:
 
     def save(self, path: Path) -> None:
         """Write the arrays into one .npz file, whole or not at all; the listings stay in the clean table."""
-        arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        arrays: dict[str, Any] = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         arrays |= {f"space {name}": array for name, array in self.space.items()}
         arrays |= {"ids": np.array(self.listings["id"]), "image_size": np.array(self.image_size)}
         if self.inverted_file is not None:

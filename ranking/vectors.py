@@ -112,7 +112,7 @@ class EmbeddingSpace:
         The discriminant uses all layers; as a block the last layer alone gives the better ranking.
         """
         centred = _centred(embeddings, self.mean)
-        logits = centred.reshape(len(centred), -1) @ self.coefficients + self.intercepts
+        logits = centred.reshape(len(centred), self.mean.size) @ self.coefficients + self.intercepts
         logits[~centred.any(axis=(1, 2))] = np.nan
         leaves = root_of_probabilities(logits / TEMPERATURE)
         mains = np.sqrt(leaves**2 @ self.main_of_leaf)

@@ -1,7 +1,7 @@
 "use strict";
 // The query stands in the address; a photo cannot, so its file is kept here under a number that the history holds.
 
-const FIELDS = ["text", "category", "max_price", "near", "within"];
+const FIELDS = ["name", "text", "category", "max_price", "near", "within"];
 const MAX_PHOTO_BYTES = 10_000_000;
 const PHOTO_LOST = "This search had a photo, which an address cannot hold: add it again.";
 const photos = new Map();
@@ -80,7 +80,7 @@ async function fill(name, wanted, fields, show, signal) {
   section.setAttribute("aria-busy", wanted);
   if (!wanted) return content.replaceChildren();
   try {
-    const answer = await ask(`/api/${name}`, await fields(), signal);
+    const answer = await ask(`/api/${name}`, fields, signal);
     content.replaceChildren(...show(answer));
     if (answer.message) fault.textContent = sentence(answer.message);
     return answer;
@@ -116,7 +116,7 @@ function showPrice(answer) {
   const factors = answer.factors.map(({ feature, factor }) => element("li", "", `× ${factor.toFixed(2)} ${feature}`));
   return [
     element("p", "price", about(answer.price)), line, ends, element("p", "", between),
-    element("p", "small", where.join(", ")), element("p", "", "What moves it most:"), element("ul", "small", ...factors),
+    element("p", "small", where.join(", ")), element("p", "", "Main factors:"), element("ul", "small", ...factors),
   ];
 }
 
@@ -134,7 +134,7 @@ function showListing(listing, image) {
   button.type = "button";
   button.setAttribute("aria-label", `More like ${listing.product_name}`);
   button.addEventListener("click", () => {
-    byId("text").value = "";
+    byId("name").value = byId("text").value = "";
     choosePhoto(null);
     chooseProduct(listing.id, listing.product_name);
     byId("rank-head").focus();
@@ -151,22 +151,18 @@ async function run() {
   running.abort();
   running = new AbortController();
   const { signal } = running;
-  const { text, ...others } = query();
-  const described = Boolean(text || photo);
+  const { name, text, ...others } = query();
+  const words = text ? { text, name } : { text: name };
+  const described = Boolean(words.text || photo);
   const lost = new URLSearchParams(location.search).has("photo") && !photo;
   byId("fault").textContent = lost ? PHOTO_LOST : "";
   const anything = described || Boolean(product);
   byId("status").textContent = anything ? "Looking for the category, a price and listings …" : "";
   try {
-    const categories = fill("category", described, () => ({ text, photo, top: 5 }), showCategories, signal);
-    const priced = async () => {
-      const category = others.category || (await categories)?.predictions[0].category;
-      return { text, category, location: others.near };
-    };
     const [ranking] = await Promise.all([
-      fill("rank", anything, () => ({ text, photo, ...others, top: 12 }), showRanking, signal),
-      fill("price", Boolean(text), priced, showPrice, signal),
-      categories,
+      fill("rank", anything, { ...words, photo, ...others, top: 12 }, showRanking, signal),
+      fill("price", Boolean(words.text), { ...words, category: others.category, location: others.near }, showPrice, signal),
+      fill("category", described, { ...words, photo, top: 5 }, showCategories, signal),
     ]);
     if (ranking && product) chooseProduct(product, ranking.product_name);
     const count = ranking?.results.length;
@@ -180,8 +176,8 @@ async function run() {
 // Puts the query of the form into the address, then runs it.
 function search() {
   const fields = query();
-  if (!fields.text && !fields.product && !photo) {
-    byId("fault").textContent = "There is nothing to look for: give words or a photo.";
+  if (!fields.name && !fields.text && !fields.product && !photo) {
+    byId("fault").textContent = "A text or a photo is required.";
     return;
   }
   const key = `${performance.timeOrigin} ${photos.size}`; // after a reload no key is that of an earlier photo

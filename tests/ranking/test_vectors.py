@@ -28,11 +28,11 @@ def some_features(per_path: int = 18, noise: float = 4.0, seed: int = 5) -> tupl
     paths = [path for path in PATHS for _ in range(per_path)]
     leaf = np.repeat(np.arange(len(PATHS)), per_path)
     signal = generator.normal(size=(len(PATHS), 768))[leaf] / 6
-    image_embedding = generator.normal(size=(len(paths), 32))
+    image_embedding = generator.normal(size=(len(paths), 1, 32))
     image_logits = generator.normal(size=(len(paths), 3))
     image_embedding[::10], image_logits[::10] = np.nan, np.nan
     features = Features(
-        text_embedding=signal + noise * generator.normal(size=(len(paths), 768)) / 4 + 1,
+        text_embedding=(signal + noise * generator.normal(size=(len(paths), 768)) / 4 + 1).reshape(-1, 2, 384),
         text_logits=4 * np.eye(3)[leaf // 3] + generator.normal(size=(len(paths), 3)),
         image_embedding=image_embedding,
         image_logits=image_logits,
@@ -163,13 +163,17 @@ def test_the_projection_hardly_changes_inner_products(fitted):
     assert np.abs(projected @ projected.T - whole @ whole.T).max() < 0.1
 
 
-def test_a_space_of_its_saved_arrays_is_the_same(fitted, tmp_path):
+def test_a_space_of_its_arrays_gives_the_same_vectors(fitted):
     space, features, _, _ = fitted
-    np.savez(tmp_path / "space.npz", **space.to_arrays())
-    with np.load(tmp_path / "space.npz", allow_pickle=False) as arrays:
-        again = VectorSpace.from_arrays(arrays)
-    assert again.weights == space.weights
-    assert np.array_equal(again.vectors(features), space.vectors(features))
+    assert np.array_equal(VectorSpace.from_arrays(space.to_arrays()).vectors(features), space.vectors(features))
+
+
+@pytest.mark.parametrize(("layers", "width"), [(1, 768), (2, 384)])
+def test_the_whole_last_layer_of_an_encoder_is_used(layers, width):
+    features, paths, splits = some_features(per_path=9)
+    text_only = Features(text_embedding=features.text_embedding.reshape(-1, layers, width))
+    space = fit_space(text_only, paths, splits)
+    assert feature_blocks(space.sides, text_only)["text_embedding"].shape[1] == width
 
 
 def test_text_alone_and_a_leaf_with_one_listing_are_enough():
