@@ -47,13 +47,13 @@ def fetch(link: str, seconds: int) -> bytes:
         with session.get(link, timeout=seconds, stream=True) as response:
             if response.status_code != 200:
                 raise PhotoError(f"HTTP {response.status_code}")
-            content = response.raw.read(MAX_PHOTO_BYTES + 1)
+            content = response.raw.read(MAX_PHOTO_BYTES)
+            if response.raw.read(1):  # where bytes are missing, this second call says so
+                raise PhotoError("too many bytes")
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         raise PhotoError(type(error).__name__) from None
     finally:
         signal.alarm(0)
-    if len(content) > MAX_PHOTO_BYTES:
-        raise PhotoError("too many bytes")
     if not is_photo(content):
         raise PhotoError("not a JPEG, PNG, WebP or GIF")
     return content

@@ -1,23 +1,16 @@
 """A web server for the tests; a request's path names how the photo is served: well, badly, slowly or not at all."""
 
 import contextlib
-import io
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from PIL import Image
+from photo_samples import jpeg
 
-GIGABYTE = 1_000_000_000
-
-
-def picture(kind: str = "JPEG") -> bytes:
-    """A small photo's file."""
-    file = io.BytesIO()
-    Image.linear_gradient("L").convert("RGB").resize((80, 60)).save(file, kind)
-    return file.getvalue()
+PHOTO = jpeg(80, 60)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -32,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):  # the client may leave in the middle
             getattr(self, f"answer_{kind}")(self.server.asked[self.path])
 
-    def send(self, body: bytes, status: int = 200, length: int | str | None = None, **headers: str) -> None:
+    def send(self, body: bytes, status: int = 200, length: int | None = None, **headers: str) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         for name, value in headers.items():
@@ -40,61 +33,40 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def send_endlessly(self, beginning: bytes) -> None:
-        """Up to a gigabyte; the server counts how much of it was taken."""
+    def drip(self, beginning: bytes, piece: bytes) -> None:
+        """Send a piece again and again, each before the client would call it silence."""
         self.wfile.write(beginning)
-        block = bytes(1_000_000)
-        for _ in range(GIGABYTE // len(block)):
-            self.wfile.write(block)
-            self.server.sent += len(block)
+        while not self.server.closing.wait(0.2):
+            self.wfile.write(piece)
 
     def answer_good(self, _):
-        self.send(picture(), Content_Type="image/jpeg")
-
-    def answer_twolengths(self, _):
-        self.send(picture(), Content_length=str(len(picture())))
-
-    def answer_listedlengths(self, _):
-        self.send(picture(), length=f"{len(picture())}, {len(picture())}")
-
-    def answer_differinglengths(self, _):
-        self.send(picture(), Content_length="5")
-
-    def answer_secondhand(self, _):
-        self.send(picture(), status=203)
+        self.send(PHOTO, Content_Type="image/jpeg")
 
     def answer_chunked(self, _):
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
-        self.send_header("Content-Length", "5")  # to be ignored then
         self.end_headers()
-        self.wfile.write(b"".join(b"1;x=y\r\n%c\r\n" % byte for byte in picture()) + b"0\r\nTrailer: x\r\n\r\n")
-
-    def answer_spoilt(self, _):
-        """Whole by its length, but no photo that could be decoded."""
-        self.send(picture()[:-200])
-
-    def answer_png(self, _):
-        self.send(picture("PNG"), Content_Type="application/octet-stream")
-
-    def answer_webp(self, _):
-        self.send(picture("WEBP"))
-
-    def answer_gif(self, _):
-        self.send(picture("GIF"))
+        self.wfile.write(b"".join(b"1\r\n%c\r\n" % byte for byte in PHOTO) + b"0\r\n\r\n")
 
     def answer_slow(self, _):
         time.sleep(0.05)
-        self.send(picture())
+        self.send(PHOTO)
 
     def answer_missing(self, _):
         self.send(b"<html>not here</html>", status=404, Content_Type="text/html")
 
     def answer_recovering(self, times: int):
-        self.send(b"oh", status=500) if times <= 2 else self.send(picture())
+        self.send(b"oh", status=500) if times <= 2 else self.send(PHOTO)
 
     def answer_busy(self, times: int):
-        self.send(b"", status=503, Retry_After="1") if times == 1 else self.send(picture())
+        """Asks for a pause, and on a new request before its end for another one."""
+        now = time.time()
+        if times == 1:
+            self.server.free_at = int(now) + 2
+        if now < self.server.free_at:
+            self.send(b"", status=503, Retry_After=formatdate(self.server.free_at, usegmt=True))
+        else:
+            self.send(PHOTO)
 
     def answer_down(self, _):
         self.send(b"", status=500)
@@ -109,47 +81,37 @@ class Handler(BaseHTTPRequestHandler):
         self.send(b"", status=302, Location="file:///etc/hostname")
 
     def answer_truncated(self, _):
-        self.send(picture()[:-200], length=len(picture()))
+        self.send(PHOTO[:-200], length=len(PHOTO))
         self.close_connection = True
 
-    def answer_cutonce(self, times: int):
-        self.answer_truncated(times) if times == 1 else self.send(picture())
-
     def answer_page(self, _):
-        self.send(
-            b"<!DOCTYPE html><html><body>Please log in to see this photo.</body></html>", Content_Type="image/jpeg"
-        )
+        self.send(b"<!DOCTYPE html><html><body>Please log in.</body></html>", Content_Type="image/jpeg")
 
     def answer_empty(self, _):
         self.send(b"", Content_Type="image/jpeg")
 
-    def answer_zeros(self, _):
-        self.send(b"", length=GIGABYTE)
-        self.send_endlessly(b"")
-
     def answer_endless(self, _):
-        """Begins as a photo does, and does not say how long it is."""
+        """Begins as a photo does, and does not say how long it is: up to a gigabyte."""
         self.send_response(200)
         self.send_header("Connection", "close")
         self.end_headers()
-        self.send_endlessly(picture()[:100])
-        self.close_connection = True
-
-    def answer_redirectbody(self, _):
-        self.send(b"", status=302, length=GIGABYTE, Location="/good/after_a_gigabyte.jpg")
-        self.send_endlessly(b"")
+        self.wfile.write(PHOTO[:100])
+        for _ in range(1000):
+            self.wfile.write(bytes(1_000_000))
+            self.server.sent += 1_000_000
 
     def answer_silent(self, _):
         self.server.closing.wait(30)
 
-    def answer_stalled(self, _):
-        self.send(picture()[:100], length=len(picture()))
-        self.server.closing.wait(30)
-
     def answer_dripping(self, _):
-        self.send(picture()[:100], length=len(picture()))
-        while not self.server.closing.wait(0.2):
-            self.wfile.write(b"\x00")
+        self.send(PHOTO[:100], length=len(PHOTO) + 10_000)
+        self.drip(b"", b"\0")
+
+    def answer_drippingheaders(self, _):
+        self.drip(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x")
+
+    def answer_drippingchunks(self, _):
+        self.drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x")
 
     def log_message(self, *_):
         """Nothing: the tests look at what arrives."""
@@ -163,6 +125,7 @@ class PhotoServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: Counter = Counter()
         self.sent = 0
+        self.free_at = 0
         self.closing = threading.Event()
 
     def link(self, path: str) -> str:
