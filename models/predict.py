@@ -174,7 +174,7 @@ class Predictor:
         if self.image_model is not None:
             outputs.append(missing)
             if pixels is not None:
-                outputs[-1] = network_outputs(self.image_model, pixels[None], evaluation_transform, self.device)
+                outputs[-1] = network_outputs(self.image_model, np.array([pixels]), evaluation_transform, self.device)
         if self.tfidf is not None:
             words = None if text is None else np.array([joined_text(*text)])
             outputs.append(missing if words is None else log_probabilities(self.tfidf, words, len(self.labels)))

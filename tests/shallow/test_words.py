@@ -11,7 +11,7 @@ from marketplace.listings import rows_of_split
 from shallow.words import (
     BOTH,
     C_BOUNDS,
-    LEAST_LOG_PROBABILITY,
+    MIN_LOG_PROBABILITY,
     MEAN_EMBEDDING,
     TFIDF,
     fit_on_train,
@@ -121,14 +121,14 @@ def test_test_listings_have_no_influence_and_those_of_validation_only_on_the_reg
 def test_a_category_absent_from_train_has_the_least_log_probability(data, shallow):
     for name in (TFIDF, MEAN_EMBEDDING):
         logs = shallow.outputs[name]
-        assert logs.shape == (150, 4) and (logs[:, 3] == LEAST_LOG_PROBABILITY).all()
-        assert logs.min() >= LEAST_LOG_PROBABILITY
+        assert logs.shape == (150, 4) and (logs[:, 3] == MIN_LOG_PROBABILITY).all()
+        assert logs.min() >= MIN_LOG_PROBABILITY
         assert np.exp(logs[:, :3]).sum(1) == pytest.approx(1, abs=1e-4)
     products = data[0].copy()
     products.loc[(products["main_category_code"] == 2) & (products["split"] == "train"), "split"] = "test"
     model = fit_on_train(tfidf_model(), products["text"].to_numpy(), products)
     logs = log_probabilities(model, products["text"].to_numpy(), 3)
-    assert (logs[:, 2] == LEAST_LOG_PROBABILITY).all() and np.isfinite(logs).all()
+    assert (logs[:, 2] == MIN_LOG_PROBABILITY).all() and np.isfinite(logs).all()
 
 
 def test_both_together_are_no_worse_than_each_alone(data, shallow):

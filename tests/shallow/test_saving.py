@@ -11,10 +11,11 @@ from skops.io import dump
 
 from marketplace.data_folder import UserError
 from shallow.saving import load_model, save_model
-from shallow.words import Words, log_probabilities, mean_embedding_model, tfidf_model
+from shallow.words import WordVectorizer, log_probabilities, tfidf_model
 
 TEXTS = np.array(["red apple", "green apple", "blue boat", "old boat"])
 LABELS = ["fruit", "ships"]
+UNREADABLE = r"^the model .*model\.skops is unreadable \(\w+\): run train_models\.py again\.$"
 
 
 class Foreign:
@@ -31,21 +32,17 @@ class Foreign:
 
 
 def test_a_saved_model_answers_as_before(tmp_path):
-    embeddings = np.random.default_rng(0).normal(size=(4, 768)) + np.array([[0], [0], [1], [1]])
-    tfidf, mean_embedding = tfidf_model(), mean_embedding_model()
+    path = tmp_path / "checkpoints" / "model.skops"
+    tfidf = tfidf_model()
     tfidf[-1].set_params(C=np.exp(1.5))  # a numpy number, as the fit leaves it
     tfidf.fit(TEXTS, [0, 0, 1, 1])
-    mean_embedding.fit(embeddings, [0, 0, 1, 1])
     layer = {"weight": np.ones((2, 4), np.float32), "l2": 0.25}
-    content = {"labels": LABELS, "tfidf": tfidf, "mean_embedding": mean_embedding, "fusion": layer, "encoder": None}
-    save_model(tmp_path / "checkpoints" / "model.skops", content)
-    again = load_model(tmp_path / "checkpoints" / "model.skops")
+    save_model(path, {"labels": LABELS, "tfidf": tfidf, "fusion": layer, "encoder": None})
+    again = load_model(path)
     assert again["labels"] == LABELS and again["encoder"] is None and again["fusion"]["l2"] == 0.25
     assert again["fusion"]["weight"].dtype == np.float32 and (again["fusion"]["weight"] == 1).all()
     assert (log_probabilities(again["tfidf"], TEXTS, 2) == log_probabilities(tfidf, TEXTS, 2)).all()
-    found = log_probabilities(again["mean_embedding"], embeddings, 2)
-    assert (found == log_probabilities(mean_embedding, embeddings, 2)).all()
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["model.skops"]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_model_that_cannot_be_saved_leaves_the_earlier_one(tmp_path):
@@ -62,15 +59,14 @@ def test_a_model_that_cannot_be_saved_leaves_the_earlier_one(tmp_path):
     [
         lambda trace: Foreign(str(trace)),
         lambda trace: functools.partial(os.system, f"touch {trace}"),
-        lambda trace: [os.system, Path.touch],
         lambda trace: np.array([Foreign(str(trace)), None], dtype=object),
-        lambda trace: Words(tokenizer=functools.partial(os.system, f"touch {trace}")),
+        lambda trace: WordVectorizer(tokenizer=functools.partial(os.system, f"touch {trace}")),
     ],
 )
 def test_a_file_with_a_class_of_others_is_refused_and_runs_nothing(foreign, tmp_path):
     trace = tmp_path / "it ran"
     dump({"labels": LABELS, "tfidf": foreign(trace)}, tmp_path / "model.skops")
-    with pytest.raises(UserError, match=r"^the model .*model\.skops is damaged or of another kind \([^\n]*\.$"):
+    with pytest.raises(UserError, match=UNREADABLE):
         load_model(tmp_path / "model.skops")
     assert not trace.exists()
 
@@ -82,18 +78,9 @@ def test_a_pickle_is_refused_and_runs_nothing(tmp_path):
     assert trace.exists()  # as a pickle it would
     trace.unlink()
     (tmp_path / "model.skops").write_bytes(content)
-    with pytest.raises(UserError, match=r"^the model .*model\.skops is damaged or of another kind \([^\n]*\.$"):
+    with pytest.raises(UserError, match=UNREADABLE):
         load_model(tmp_path / "model.skops")
     assert not trace.exists()
-
-
-@pytest.mark.parametrize("damage", [lambda whole: whole[:-100], lambda whole: whole[100:], lambda whole: b""])
-def test_a_damaged_file_is_one_sentence(damage, tmp_path):
-    path = tmp_path / "model.skops"
-    save_model(path, {"labels": LABELS, "tfidf": tfidf_model().fit(TEXTS, [0, 0, 1, 1])})
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=r"^the model .*model\.skops is damaged or of another kind \([^\n]*\.$"):
-        load_model(path)
 
 
 def test_a_byte_changed_anywhere_is_one_sentence_or_harmless(tmp_path):
@@ -111,14 +98,11 @@ def test_a_byte_changed_anywhere_is_one_sentence_or_harmless(tmp_path):
     assert refused > 30
 
 
-@pytest.mark.parametrize("content", [["labels"], {"tfidf": 1}, "labels"])
-def test_a_file_of_another_kind_is_one_sentence(content, tmp_path):
-    dump(content, tmp_path / "model.skops")
-    with pytest.raises(UserError, match=r"^the model .* is of another kind: run train_models\.py again\.$"):
-        load_model(tmp_path / "model.skops")
-
-
-def test_a_missing_file_is_one_sentence(tmp_path):
-    for path in (tmp_path / "model.skops", tmp_path):
-        with pytest.raises(UserError, match=r"^the model .* is missing: run train_models\.py first\.$"):
-            load_model(path)
+def test_a_truncated_and_a_missing_file_are_one_sentence(tmp_path):
+    path = tmp_path / "model.skops"
+    with pytest.raises(UserError, match=r"^the model .* is missing: run train_models\.py first\.$"):
+        load_model(path)
+    save_model(path, {"labels": LABELS})
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(UserError, match=UNREADABLE):
+        load_model(path)
