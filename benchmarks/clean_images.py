@@ -170,7 +170,7 @@ def bench_skipping(folder: Path, count: int = 100_000) -> list[dict]:
                 shutil.copy2(place / "00000.jpg", place / name)
             else:
                 os.link(place / first, place / name)
-        manifest["photos"][name] = [name, *entry[1:]]
+        manifest["photos"][name[:-4]] = entry
     (outputs / "manifest.json").write_text(json.dumps(manifest))
     start = time.perf_counter()
     command = [sys.executable, "clean_images.py", "--data-dir", str(data), "--images", str(images)]
