@@ -1,20 +1,16 @@
-"""serve.py: every endpoint, bad requests of each kind, what keeps other sites out, and the server as a process."""
+"""serve.py: every endpoint, bad requests, what keeps other sites out, and the server as a process."""
 
-import http.client
 import io
 import json
 import re
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import time
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from itertools import product
-from threading import Event, Thread
+from threading import Event
 
 import httpx2
 import pytest
@@ -35,8 +31,6 @@ HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob:",
     "x-content-type-options": "nosniff",
 }
-CODEC = "unicode_escape"  # one of Python's, which a form may name
-TEXTS = ("text", "product", "category", "location", "near")
 ENDPOINTS = ("/api/category", "/api/price", "/api/rank")
 
 
@@ -47,9 +41,7 @@ def folder(sample_folder, tmp_path_factory) -> DataFolder:
 
 @pytest.fixture(scope="module")
 def api(folder) -> serve.Api:
-    api = serve.Api(folder)
-    assert "gazetteer" in vars(api.price_model)  # the first price with a place does not wait for it
-    return api
+    return serve.Api(folder)
 
 
 @pytest.fixture(scope="module")
@@ -64,25 +56,8 @@ def photo(folder) -> bytes:
     return sorted(folder.images.glob("*.jpg"))[5].read_bytes()
 
 
-def png(width: int, height: int) -> bytes:
-    """A PNG that promises a size and holds one row of it."""
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(1 + 3 * min(width, 1000)))), (b"IEND", b""))
-    parts = (
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-
-
-def surrogate_form(name: str) -> bytes:
-    """A form with the field `name`, which becomes a text with a lone surrogate when it is read in CODEC."""
-    fields = {"text": b"oak chair"} | {name: rb"oak \ud800 chair"}
-    head = b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
-    return b"".join(head % (field.encode(), value) for field, value in fields.items()) + b"--x--\r\n"
-
-
-def check_fault(answer, status: int | None = None) -> str:
-    """The sentence of a fault, which names no path of the machine and no code."""
+def check_error(answer, status: int | None = None) -> str:
+    """The sentence of an error, which names no path of the machine and no code."""
     assert 400 <= answer.status_code < 500 or answer.status_code in (500, 503)
     assert status in (None, answer.status_code), answer.text
     assert answer.headers["content-type"] == "application/json"
@@ -98,64 +73,56 @@ def check_headers(answer) -> None:
     assert {name: answer.headers[name] for name in HEADERS} == HEADERS
 
 
-def command_json(module, folder, monkeypatch, capsys, *arguments: object):
-    """What a command prints with --json."""
-    monkeypatch.setattr(sys, "argv", ["command", "--data-dir", str(folder.path), "--json", *map(str, arguments)])
-    module.main()
-    return json.loads(capsys.readouterr().out)
-
-
-@pytest.mark.parametrize("fields", ["text", "photo", "both"])
-def test_a_category_is_what_the_command_prints(client, folder, photo, fields, monkeypatch, capsys, tmp_path):
+@pytest.fixture
+def same_answer(client, folder, photo, monkeypatch, capsys, tmp_path):
+    """Ask the API, check that a command prints the same with --json, and return it."""
     (tmp_path / "photo.jpg").write_bytes(photo)
-    data = {"text": "A small red bicycle. Hardly used"} if fields != "photo" else {}
-    files = {"photo": photo} if fields != "text" else {}
-    arguments = [f"--{name}={value}" for name, value in data.items()] + [f"--image={tmp_path / 'photo.jpg'}"] * len(
-        files
-    )
-    answer = client.post("/api/category", data=data | {"top": 4}, files=files)
-    assert answer.json() == command_json(predict_category, folder, monkeypatch, capsys, "--top", 4, *arguments)
-    check_headers(answer)
+
+    def ask(path: str, module, with_photo: bool = False, **fields):
+        options = [f"--{name.replace('_', '-')}={value}" for name, value in fields.items()]
+        options += [f"--image={tmp_path / 'photo.jpg'}"] if with_photo else []
+        monkeypatch.setattr(sys, "argv", ["command", "--data-dir", str(folder.path), "--json", *options])
+        module.main()
+        answer = client.post(path, data=fields, files={"photo": photo} if with_photo else {})
+        assert answer.json() == json.loads(capsys.readouterr().out)
+        check_headers(answer)
+        return answer.json()
+
+    return ask
 
 
-def test_a_ranking_is_what_the_command_prints(client, folder, photo, monkeypatch, capsys, tmp_path):
-    (tmp_path / "photo.jpg").write_bytes(photo)
-    for data, files in (
-        ({"text": "garden bench"}, {}),
-        ({"product": EVIL_ID, "top": 3}, {}),
-        ({"text": "lamp", "max-price": "80", "near": "Reading, Berkshire", "within": "300"}, {"photo": photo}),
-    ):
-        arguments = [f"--{name}={value}" for name, value in data.items()] + [f"--image={tmp_path / 'photo.jpg'}"] * len(
-            files
-        )
-        answer = client.post(
-            "/api/rank", data={name.replace("-", "_"): value for name, value in data.items()}, files=files
-        )
-        assert answer.json() == command_json(rank_products, folder, monkeypatch, capsys, *arguments)
-        assert all(("distance_km" in result) == ("near" in data) for result in answer.json()["results"])
+def test_a_category_is_what_the_command_prints(same_answer):
+    fields = {"text": "A small red bicycle. Hardly used", "name": "Bicycle"}
+    assert len(same_answer("/api/category", predict_category, **fields, top=4)["predictions"]) == 4
+    same_answer("/api/category", predict_category, with_photo=True)
+    same_answer("/api/category", predict_category, with_photo=True, **fields)
 
 
-def test_a_ranking_without_results_says_why(client, folder, monkeypatch, capsys):
+def test_a_ranking_is_what_the_command_prints(same_answer):
+    same_answer("/api/rank", rank_products, text="garden bench", name="Bench")
+    same_answer("/api/rank", rank_products, product=EVIL_ID, top=3)
+    filters = {"max_price": 80, "near": "Reading, Berkshire", "within": 300}
+    results = same_answer("/api/rank", rank_products, with_photo=True, text="lamp", **filters)["results"]
+    assert results and all("distance_km" in result for result in results)
+
+
+@pytest.mark.parametrize("category", [None, "Home & Garden", "home & garden / Gnomes"])
+def test_a_price_is_what_the_command_prints(same_answer, category):
+    fields = {"text": "Some marks", "name": "Oak chair", "location": "Leeds, West Yorkshire"}
+    answer = same_answer("/api/price", predict_price, **fields, **({} if category is None else {"category": category}))
+    assert answer["factors"] and answer["low"] < answer["price"] < answer["high"]
+
+
+def test_a_ranking_without_results_says_why(client):
     answer = client.post("/api/rank", data={"text": "hat", "max_price": "0.01"})
     assert answer.status_code == 200 and answer.json()["results"] == []
     assert answer.json()["message"].startswith("no listing meets these filters: ")
-    with pytest.raises(UserError, match="no listing meets these filters"):
-        command_json(rank_products, folder, monkeypatch, capsys, "--text=hat", "--max-price=0.01")
-    assert json.loads(capsys.readouterr().out) == answer.json()
 
 
-def test_fields_may_be_urlencoded_and_empty(client):
+def test_fields_may_be_empty(client):
     full = client.post("/api/rank", data={"text": "garden bench"}).json()
-    empty = {"text": "garden bench", "category": "", "max_price": "", "near": "", "within": "", "product": ""}
-    assert client.post("/api/rank", data=empty).json() == full
-    content = b"text=garden+bench&category="
-    headers = {"content-type": "application/x-www-form-urlencoded"}
-    assert client.post("/api/rank", content=content, headers=headers).json() == full
-
-
-def test_a_duplicate_means_the_listing_that_was_kept(client, api, monkeypatch):
-    monkeypatch.setitem(api.ranker.kept_id, "dropped", EVIL_ID)
-    assert client.post("/api/rank", data={"product": "dropped"}).json()["product"] == EVIL_ID
+    empty = {"name": "", "category": "", "max_price": "", "near": "", "within": "", "product": ""}
+    assert client.post("/api/rank", data={"text": "garden bench"} | empty).json() == full
 
 
 def test_a_hostile_name_is_a_text_of_json(client):
@@ -181,168 +148,82 @@ def test_photos_of_listings_are_square_jpegs_without_metadata(client):
 @pytest.mark.parametrize(
     "path",
     [
-        "nothing",
-        "%2e%2e%2f%2e%2e%2fmarketplace.db",
-        "..%2fimages_table.json",
-        "%00",
-        "%ff",
-        "a/b",
-        "x" * 5000,
-        "*",
+        *("photos/nothing", "photos/%2e%2e%2f%2e%2e%2fmarketplace.db", "photos/..%2fimages_table.json", "photos/%00"),
+        *("photos/a/b", "web/..%2fserve.py", "web/%2e%2e/serve.py", "web/..%2f..%2fetc%2fpasswd", "nothing", "docs"),
     ],
 )
-def test_no_path_leads_out_of_the_photo_folder(client, path):
-    check_fault(client.get(f"/photos/{path}"), 404)
+def test_no_path_leads_to_other_files(client, path):
+    check_error(client.get(f"/{path}"), 404)
 
 
-@pytest.mark.parametrize("path", ["..%2fserve.py", "%2e%2e/serve.py", "..%2f..%2fetc%2fpasswd", "nothing.js", ""])
-def test_no_path_leads_out_of_the_page_folder(client, path):
-    check_fault(client.get(f"/web/{path}"), 404)
-
-
-def test_a_photo_that_is_a_link_out_of_its_folder_is_not_shown(api, folder, tmp_path, monkeypatch):
+def test_a_photo_that_is_a_link_out_of_its_folder_is_not_shown(client, api, folder, tmp_path, monkeypatch):
     image_id = next(iter(api.image_ids))
     images = tmp_path / "images"
     images.mkdir()
     (tmp_path / "private.jpg").write_bytes((folder.images / f"{image_id}.jpg").read_bytes())
     (images / f"{image_id}.jpg").symlink_to(tmp_path / "private.jpg")
-    moved = DataFolder(tmp_path)
-    monkeypatch.setattr(api, "folder", moved)
-    assert api.read_photo(image_id) is None
+    monkeypatch.setattr(api, "folder", DataFolder(tmp_path))
+    check_error(client.get(f"/photos/{image_id}"), 404)
     (images / f"{image_id}.jpg").unlink()
     (tmp_path / "private.jpg").rename(images / f"{image_id}.jpg")
-    assert api.read_photo(image_id) is not None
+    assert client.get(f"/photos/{image_id}").status_code == 200
 
 
-@pytest.mark.parametrize("category", [None, "Home & Garden", "home & garden / Gnomes"])
-def test_a_price_is_what_the_command_prints(client, folder, category, monkeypatch, capsys):
-    data = {"text": "Oak chair. Some marks", "location": "Leeds, West Yorkshire"}
-    data |= {} if category is None else {"category": category}
-    arguments = [f"--{name}={value}" for name, value in data.items()]
-    answer = client.post("/api/price", data=data)
-    assert answer.json() == command_json(predict_price, folder, monkeypatch, capsys, *arguments)
-    assert answer.json()["factors"] and answer.json()["low"] < answer.json()["price"] < answer.json()["high"]
-    check_headers(answer)
-
-
-def test_without_a_category_a_price_is_of_the_predicted_one(client):
+def test_a_predicted_category_without_prices_gives_the_price_by_words_alone(client, api, monkeypatch):
     predicted = client.post("/api/category", data={"text": "oak chair", "top": 1}).json()["predictions"][0]["category"]
     assert client.post("/api/price", data={"text": "oak chair"}).json()["category"] == predicted
-
-
-def test_where_no_model_reads_texts_a_price_is_that_of_words_alone(client, api, monkeypatch):
-    monkeypatch.setattr(type(api.predictor), "reads_text", False)
+    monkeypatch.setattr(api.price_model, "labels", [name for name in api.price_model.labels if name != predicted])
     answer = client.post("/api/price", data={"text": "oak chair"})
-    assert answer.status_code == 200 and "category" in answer.json() and answer.json()["category"] is None
+    assert answer.status_code == 200 and answer.json()["category"] is None
 
 
 def test_without_a_price_model_a_sentence_says_so(client, api, monkeypatch):
     monkeypatch.setattr(api, "price_model", None)
-    assert "no price model: run make run" in check_fault(client.post("/api/price", data={"text": "oak chair"}), 503)
+    assert "no price model: run make run" in check_error(client.post("/api/price", data={"text": "oak chair"}), 503)
 
 
-def test_health_names_what_is_loaded(client, folder):
+def test_health_and_the_description_name_what_is_there(client, folder):
     health = client.get("/health").json()
     listings = read_json(folder.products_table_clean, "")
     assert (health["status"], health["listings"]) == ("ok", len(listings))
     assert health["categories"] == sorted({listing["main_category"] for listing in listings})
-
-
-def test_the_description_of_the_api_is_there_and_its_pages_are_not(client):
-    paths = client.get("/openapi.json").json()["paths"]
-    assert paths.keys() == {*ENDPOINTS, "/photos/{image_id}", "/health"}
-    for path in ("/docs", "/redoc"):
-        check_fault(client.get(path), 404)
+    assert client.get("/openapi.json").json()["paths"].keys() == {*ENDPOINTS, "/photos/{image_id}", "/health"}
 
 
 @pytest.mark.parametrize(
     ("path", "fields", "status", "words"),
     [
-        ("category", {}, 422, "there is nothing to look at"),
-        ("category", {"text": " \n"}, 422, "the text is empty"),
+        ("category", {}, 422, "a text or a photo is required"),
         ("category", {"text": "x" * 20_001}, 422, "the text has more than 20,000 characters"),
-        ("category", {"text": "x" * 2_000_000}, 400, "Part exceeded maximum size"),
-        ("category", {"text": "hat", "top": "0"}, 422, "top is wrong: input should be greater than or equal to 1"),
-        ("category", {"text": "hat", "top": "many"}, 422, "top is wrong"),
         ("price", {}, 422, "text is wrong: field required"),
-        ("price", {"text": "\u200b"}, 422, "the text is empty"),
-        ("price", {"text": "x" * 20_001}, 422, "the text has more than 20,000 characters"),
-        ("price", {"text": "hat", "category": "Boats"}, 422, "no listing of train is in the category 'Boats'"),
-        ("price", {"text": "hat", "location": "Atlantis"}, 422, "no place is known as 'Atlantis'"),
-        ("rank", {}, 422, "there is nothing to look for"),
-        ("rank", {"text": "\t"}, 422, "the text is empty"),
-        ("rank", {"text": "x" * 20_001}, 422, "the text has more than 20,000 characters"),
-        ("rank", {"product": "nothing"}, 422, "no listing has the id 'nothing'"),
+        ("price", {"text": "hat", "category": "Boats"}, 422, "'Boats'"),
+        ("rank", {}, 422, "a text, a photo or a product is required"),
         ("rank", {"product": "x" * 301}, 422, "product is wrong"),
-        ("rank", {"text": "hat", "category": "Cars"}, 422, "no listing is in 'Cars': choose one of"),
-        ("rank", {"text": "hat", "near": "Atlantis, Nowhere"}, 422, "no place is known as 'Atlantis, Nowhere'"),
         ("rank", {"text": "hat", "within": "5"}, 422, "a distance needs a place"),
-        ("rank", {"text": "hat", "max_price": "cheap"}, 422, "max_price is wrong"),
         ("rank", {"text": "hat", "max_price": "nan"}, 422, "max_price is wrong"),
-        ("rank", {"text": "hat", "max_price": "-1"}, 422, "max_price is wrong"),
-        ("rank", {"text": "hat", "within": "inf", "near": "Leeds"}, 422, "within is wrong"),
-        ("rank", {"text": "hat", "top": "101"}, 422, "top is wrong"),
+        ("rank", {"text": "hat", "top": "101"}, 422, "top is wrong: input should be less than or equal to 100"),
         ("rank", {"text": "hat", "photo": "not a file"}, 422, "photo is wrong"),
     ],
 )
 def test_a_wrong_field_is_one_sentence(client, path, fields, status, words):
     files = {"other": b"makes the request multipart"}
-    assert words in check_fault(client.post(f"/api/{path}", data=fields, files=files), status)
+    assert words in check_error(client.post(f"/api/{path}", data=fields, files=files), status)
 
 
 @pytest.mark.parametrize(
     ("content", "status", "words"),
-    [
-        (b"", 422, "empty file"),
-        (b"not a photo", 422, "not a JPEG, PNG, WebP or GIF"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 422, "not a JPEG, PNG, WebP or GIF"),
-        (b"\xff\xd8\xff\xe0 half a photo", 422, "the photo cannot be read"),
-        (png(60_000, 60_000), 422, "too many pixels"),
-        (png(12_000, 9_000), 422, "the photo cannot be read"),  # promises 108 megapixels and has one row
-        (bytes(10_000_001), 413, "at most 10 MB"),
-        (bytes(30_000_000), 413, "at most 10 MB"),
-    ],
-    ids=["empty", "text", "svg", "half", "bomb", "one row", "10 MB", "30 MB"],
+    [(b"not a photo", 422, "the photo cannot be read"), (bytes(10_500_000), 413, "at most 10 MB")],
+    ids=["text", "large"],
 )
 @pytest.mark.parametrize("path", ["category", "rank"])
 def test_a_wrong_photo_is_one_sentence(client, path, content, status, words):
-    assert words in check_fault(client.post(f"/api/{path}", files={"photo": content}), status)
+    assert words in check_error(client.post(f"/api/{path}", files={"photo": content}), status)
 
 
-def test_a_large_body_is_refused_without_its_length(client):
-    def pieces():
-        yield b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
-        for _ in range(120):
-            yield bytes(100_000)
-
-    answer = client.post("/api/rank", content=pieces(), headers={"content-type": "multipart/form-data; boundary=x"})
-    assert "at most 10 MB" in check_fault(answer, 413)
-
-
-@pytest.mark.parametrize(
-    ("content", "kind"),
-    [
-        (b"", "multipart/form-data"),
-        (b"--y\r\n", "multipart/form-data; boundary=x"),
-        (b"--x\r\n\r\nvalue\r\n--x--", "multipart/form-data; boundary=x"),
-        (b'{"text": "hat"}', "application/json"),
-        (b"\xff\xfe%zz=&&&=", "application/x-www-form-urlencoded"),
-        (b"text=" + b"%00" * 10, "application/x-www-form-urlencoded"),
-        *((surrogate_form(name), f"multipart/form-data; boundary=x; charset={CODEC}") for name in TEXTS),
-    ],
-)
-@pytest.mark.parametrize("path", ENDPOINTS)
-def test_a_body_that_is_no_form_is_refused_or_read(client, path, content, kind):
-    answer = client.post(path, content=content, headers={"content-type": kind})
-    if answer.status_code != 200:
-        check_fault(answer)
-
-
-def test_an_address_or_a_method_that_is_not_there(client):
-    check_fault(client.get("/nothing"), 404)
-    check_fault(client.post("/"), 405)
-    check_fault(client.get("/api/rank"), 405)
-    check_fault(client.delete("/health"), 405)
+def test_a_body_without_its_length_is_refused(client):
+    head = {"content-type": "multipart/form-data; boundary=x"}
+    answer = client.post("/api/rank", content=iter([b"--x--\r\n"]), headers=head)
+    assert "has no length" in check_error(answer, 413)
 
 
 ODD = st.text(max_size=60) | st.floats().map(str) | st.sampled_from(["", "0", "1e400", "\0", "🦑"])
@@ -350,6 +231,7 @@ NUMBER = st.floats(1, 1e300).map(str)
 FIELDS = st.fixed_dictionaries(
     {},
     optional={
+        "name": ODD,
         "text": ODD | st.text(min_size=1),
         "product": st.sampled_from([EVIL_ID, "nothing"]) | ODD,
         "category": st.sampled_from(["Home & Garden", "home & garden / ", " / "]) | ODD,
@@ -374,93 +256,63 @@ def test_no_fields_and_no_photo_make_the_server_fail(client, path, fields, conte
     if answer.status_code == 200:
         check_headers(answer)
     else:
-        check_fault(answer)
+        check_error(answer)
         assert answer.status_code < 500
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    path=st.sampled_from([*ENDPOINTS, "/", "/health"]),
-    body=st.binary(max_size=300),
-    head=st.dictionaries(
-        st.sampled_from(["content-type", "origin", "host", "content-disposition"]),
-        st.sampled_from(
-            ["multipart/form-data; boundary=", "http://[", "localhost:x", "a:b:c", "[::1", "", "null", "\xff"]
-        )
-        | st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20),
-    ),
-)
-def test_no_bytes_make_the_server_fail(client, path, body, head):
-    answer = client.post(path, content=body, headers={name: value.encode("latin-1") for name, value in head.items()})
-    assert answer.status_code < 500
-    check_headers(answer)
-
-
-@pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "localhost@evil", "[::1"]
-)
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::1"])
 def test_another_name_gets_no_answer(client, host):
     for method, path in (("GET", "/"), ("GET", "/health"), ("POST", "/api/rank")):
-        assert "does not answer to that name" in check_fault(client.request(method, path, headers={"host": host}), 400)
+        answer = client.request(method, path, headers={"host": host, "content-length": "0"})
+        assert (answer.status_code, answer.text) == (400, "Invalid host header")
+        check_headers(answer)
 
 
-@pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000", "192.168.1.5", socket.gethostname()]
-)
-def test_our_own_names_and_addresses_get_one(client, host):
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000", socket.gethostname()])
+def test_our_own_names_get_one(client, host):
     assert client.get("/health", headers={"host": host}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"origin": "http://evil.example"},
-        {"origin": "null"},
-        {"origin": "http://localhost:9"},
-    ],
-)
-def test_a_page_of_another_site_cannot_post(client, headers):
-    sentence = check_fault(client.post("/api/rank", data={"text": "hat"}, headers=headers), 403)
-    assert "another site" in sentence
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:9"])
+def test_a_page_of_another_site_cannot_post(client, origin):
+    answer = client.post("/api/rank", data={"text": "hat"}, headers={"origin": origin})
+    assert "another site" in check_error(answer, 403)
 
 
 def test_our_own_page_can_post(client):
     assert client.post("/api/rank", data={"text": "hat"}, headers={"origin": "http://localhost"}).status_code == 200
 
 
-def test_an_unexpected_fault_tells_nothing_of_the_machine(client, api, monkeypatch):
-    def fail(*arguments):
+def test_an_unexpected_error_tells_nothing_of_the_machine(client, api, monkeypatch):
+    def fail(**query):
         raise UserError(f"{api.folder.path} is not what it was")
 
     monkeypatch.setattr(api.ranker, "rank", fail)
-    assert "terminal" in check_fault(client.post("/api/rank", data={"text": "hat"}), 500)
+    assert "terminal" in check_error(client.post("/api/rank", data={"text": "hat"}), 500)
 
 
 def test_many_at_once_get_the_answers_of_one_at_a_time(client):
-    texts = [f"a {colour} {thing}" for colour in ("red", "blue", "oak") for thing in ("chair", "bike", "lamp", "phone")]
-
     def answer(query):
         return client.post(query[0], data={"text": query[1]}).json()
 
-    queries = list(product(ENDPOINTS, texts))
+    queries = list(product(ENDPOINTS, ["a red chair", "a blue bike", "an oak lamp", "a phone"]))
     alone = [answer(query) for query in queries]
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(answer, queries)) == alone
 
 
-def test_when_too_many_wait_a_ranking_by_product_does_not(client, api):
+def test_a_busy_server_says_so(client, api, monkeypatch):
+    monkeypatch.setattr(serve, "MAX_WAITING", 0)
+    assert "the server is busy" in check_error(client.post("/api/rank", data={"text": "lamp"}), 503)
+
+
+def test_health_does_not_wait_for_the_networks(client, api):
     go_on = Event()
     api.worker.submit(go_on.wait, 120)
-    with ThreadPoolExecutor(serve.WAITING) as threads:
-        try:
-            waiting = [threads.submit(client.post, "/api/rank", data={"text": "lamp"}) for _ in range(serve.WAITING)]
-            while api.worker._work_queue.qsize() < serve.WAITING:
-                time.sleep(0.01)
-            assert client.post("/api/rank", data={"product": EVIL_ID}).status_code == 200
-            assert "too much to do" in check_fault(client.post("/api/rank", data={"text": "lamp"}), 503)
-        finally:
-            go_on.set()
-        assert [answer.result().status_code for answer in waiting] == [200] * serve.WAITING
+    try:
+        assert client.get("/health").status_code == 200
+    finally:
+        go_on.set()
 
 
 def test_an_answer_needs_no_network(client, photo, monkeypatch):
@@ -503,20 +355,8 @@ def test_the_page_keeps_to_the_content_security_policy(client):
         assert set(addresses) <= {"http://www.w3.org/2000/svg"}, path
 
 
-def test_an_untrained_folder_says_what_to_run(sample_folder, tmp_path, monkeypatch):
-    for data_dir in (tmp_path / "nowhere", sample_folder):
-        result = run_script("serve.py", "--data-dir", data_dir)
-        assert (result.returncode, result.stdout) == (1, "")
-        assert (
-            result.stderr == f"error: {data_dir} has no trained models yet: run make run DATA_DIR={data_dir} first.\n"
-        )
-    with pytest.raises(UserError, match=r"has no trained models yet: run make run first\.$"):
-        monkeypatch.setattr(serve, "ROOT", tmp_path)
-        serve.check_trained(DataFolder(tmp_path / "data" / "sample"))
-
-
 def test_missing_packages_are_named():
-    code = "import sys; sys.modules['fastapi'] = None; from marketplace.command_line import run; run('serve')"
+    code = "import sys; sys.modules['fastapi'] = None; import serve"
     result = run_script("-c", code)
     assert (result.returncode, result.stdout) == (1, "")
     assert re.fullmatch(r"error: fastapi is not installed: run make serve, or pip .*\.\n", result.stderr)
@@ -527,39 +367,29 @@ def test_a_port_in_use_is_one_sentence(folder):
         port = taken.getsockname()[1]
         result = run_script("serve.py", "--data-dir", folder.path, "--port", port)
     assert result.returncode == 1
-    assert re.fullmatch(
-        rf"error: port {port} of 127\.0\.0\.1 cannot be used \(Address already .*\.\n",
-        result.stderr,
-    )
-
-
-def test_an_answer_does_not_wait_for_an_acknowledgement():
-    with serve.open_socket("127.0.0.1", 0) as listening:
-        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-
-def test_wrong_arguments_are_explained(folder):
-    for arguments in (["--port", "99999"], ["--port", "web"], ["--colour", "red"]):
-        result = run_script("serve.py", "--data-dir", folder.path, *arguments)
-        assert result.returncode == 2 and "usage: serve.py" in result.stderr
+    assert f"error: port {port} of 127.0.0.1 cannot be used: give another.\n" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_the_server_as_a_process(folder, photo, host):
     command = [sys.executable, "serve.py", "--data-dir", str(folder.path), "--port", "0", "--host", host]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout and process.stderr
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
         try:
-            line = process.stdout.readline()
-            match = re.search(r"at http://([\d.]+):(\d+) ", line)
-            assert match and match[1] == host, line
+            notes = ""
+            while (match := re.search(r"running on http://([\d.]+):(\d+) ", notes)) is None:
+                line = process.stderr.readline()
+                assert line, notes
+                notes += line
+            assert match[1] == host
             go_away_in_the_middle(("127.0.0.1", int(match[2])))
-            assert_answers(f"127.0.0.1:{match[2]}", photo)
+            check_answers(f"http://127.0.0.1:{match[2]}", photo)
         finally:
             process.send_signal(signal.SIGINT)
-            _, notes = process.communicate(timeout=120)
+            notes += process.communicate(timeout=120)[1]
     assert process.returncode == 130
-    assert ("there is no password" in notes) == (host == "0.0.0.0")
+    assert ("no password" in notes) == (host == "0.0.0.0")
     assert "Traceback" not in notes and notes.splitlines()[-1] == "stopped."
 
 
@@ -571,31 +401,12 @@ def go_away_in_the_middle(address: tuple[str, int]) -> None:
             client.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n".encode())
 
 
-def test_a_refused_request_that_does_not_end_is_closed(api, monkeypatch):
-    monkeypatch.setattr(serve, "DRAIN_SECONDS", 0.2)
-    with serve.open_socket("127.0.0.1", 0) as listening:
-        server = serve.make_server(serve.create_app(api))
-        thread = Thread(target=server.run, args=([listening],))
-        thread.start()
-        try:
-            with socket.create_connection(listening.getsockname(), timeout=30) as connection:
-                connection.sendall(b"POST /api/rank HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000000\r\n\r\n--x")
-                answer = b"".join(iter(lambda: connection.recv(65536), b""))  # until the server closes
-            assert answer.startswith(b"HTTP/1.1 413") and b"at most 10 MB" in answer
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-def assert_answers(address: str, photo: bytes) -> None:
-    connection = http.client.HTTPConnection(address, timeout=60)
-    connection.request("GET", "/?text=" + "%F0%9F%AA%91" * 10_000)  # the longest address that the page makes
-    answer = connection.getresponse()
-    assert answer.status == 200 and b"<h1>Marketplace</h1>" in answer.read()
-    assert answer.getheader("server") is None
-    connection.close()
-    with httpx2.Client(base_url=f"http://{address}", timeout=60, trust_env=False) as client:
+def check_answers(address: str, photo: bytes) -> None:
+    with httpx2.Client(base_url=address, timeout=60, trust_env=False) as client:
+        answer = client.get("/?text=" + "%F0%9F%AA%91" * 5_000)
+        assert answer.status_code == 200 and "<h1>Marketplace</h1>" in answer.text
+        assert "server" not in answer.headers
         ranking = client.post("/api/rank", files={"photo": photo}, data={"text": "lamp"})
         assert ranking.status_code == 200 and len(ranking.json()["results"]) == 10
-        check_fault(client.post("/api/rank", files={"photo": bytes(20_000_000)}), 413)
-        check_fault(client.get("/health", headers={"host": "evil.example"}), 400)
+        check_error(client.post("/api/rank", files={"photo": bytes(20_000_000)}), 413)
+        assert client.get("/health", headers={"host": "evil.example"}).status_code == 400
