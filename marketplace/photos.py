@@ -124,7 +124,7 @@ def query_pixels(file: BinaryIO, size: int) -> np.ndarray:
 
     Raises PhotoError and OSError as `clean_photo`.
     """
-    return np.asarray(Image.open(io.BytesIO(encoded(clean_photo(file, size)))))
+    return np.array(Image.open(io.BytesIO(encoded(clean_photo(file, size)))))  # writable, as torch wants it
 
 
 def load_query_photo(path: Path, size: int) -> np.ndarray:
