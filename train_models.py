@@ -60,7 +60,8 @@ def train(arguments: argparse.Namespace) -> None:
     from models.device import from_first_process, gpu_name, pick_device, process_group, process_rank
     from models.image_weights import available_weights, initialisation, photo_size
     from models.predict import photo_outputs, text_outputs
-    from models.text_encoder import load_texts
+    from models.text_encoder import load_texts, product_embeddings
+    from shallow.words import fit_shallow_text
 
     start = time.perf_counter()
     data_dir, seed, device = arguments.data_dir, arguments.seed, pick_device()
@@ -109,7 +110,7 @@ def train(arguments: argparse.Namespace) -> None:
             evaluate(f"ImageModel ({image.initialisation})", "photo", logits, image.seconds)
         if combined and process_rank() == 0:
             print("TF-IDF and mean embedding, CombinedModel, fusion with TF-IDF")
-            shallow = training.train_shallow_text(products, texts, categories, options_of("combined"))
+            shallow = fit_shallow_text(products, product_embeddings(texts, len(products)), len(categories), seed)
             for name, output in shallow.outputs.items():
                 evaluate(name, "shallow", output, shallow.seconds[name])
             fused = training.train_combined_model(

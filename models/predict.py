@@ -253,14 +253,3 @@ def _fused_predictor(folder: DataFolder, categories: list[str], device: torch.de
         )
     fusion = Fusion(**content["fusion"])
     return replace(combined, name="fused", tfidf=content["tfidf"], fusion=fusion, temperature=1.0)
-
-
-def checkpoint_path(data_dir: str | Path, name: str, kind: str = "best") -> Path:
-    return DataFolder(data_dir).checkpoint(name, kind)
-
-
-def all_finite(value: Any) -> bool:
-    """Whether no number in a nest of dicts, lists, tensors and plain values is NaN or infinite."""
-    if isinstance(value, dict | list | tuple):
-        return all(map(all_finite, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, Tensor | float) or bool(torch.isfinite(torch.as_tensor(value)).all())

@@ -23,10 +23,10 @@ from models.device import autocast, from_first_process, pick_device, process_ran
 from models.image_weights import initialisation, load_image_weights
 from models.networks import EMBEDDING_SCALE, CombinedModel, ImageModel, TextModel, evaluation_transform, normalised
 from models.predict import load_checkpoint, photo_outputs, text_outputs
-from models.text_encoder import Texts, product_embeddings
+from models.text_encoder import Texts
 from shallow.fusion import Fusion, fuse_products
 from shallow.saving import save_model
-from shallow.words import TFIDF, ShallowText, fit_shallow_text
+from shallow.words import TFIDF, ShallowText
 
 MAXIMUM_ANGLE = 5  # degrees, either way
 ZOOM = (0.9, 1.1)  # smallest and largest factor
@@ -603,19 +603,6 @@ def _examples(examples: Photos | Texts, products: pd.DataFrame, what: str) -> tu
     check_splits(products.iloc[np.unique(examples.product_rows)], what, ("train", "validation"))
     train, validation = (examples_of_split(examples, products, split) for split in ("train", "validation"))
     return train, validation, products["main_category_code"].to_numpy(np.int64)[examples.product_rows]
-
-
-def train_shallow_text(
-    products: pd.DataFrame, texts: Texts, categories: list[str], options: TrainingOptions
-) -> ShallowText:
-    """Fit and save TF-IDF and mean embeddings with logistic regression, and their fusion."""
-    embeddings = product_embeddings(texts, len(products))
-    shallow = fit_shallow_text(products, embeddings, len(categories), options.seed)
-    if options.data_dir is not None:
-        encoder = {"encoder": texts.encoder, "encoder_weights": texts.encoder_weights}
-        content = {"labels": categories, **encoder, "tfidf": shallow.tfidf, "mean_embedding": shallow.mean_embedding}
-        save_model(DataFolder(options.data_dir).shallow_text, content | {"fusion": asdict(shallow.fusion)})
-    return shallow
 
 
 @dataclass

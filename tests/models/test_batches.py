@@ -12,8 +12,8 @@ ROWS = np.array([1, 3, 5, 7, 9, 11, 13, 15])
 
 def batches(count: int = 8, size: int = 3, **options) -> Batches:
     inputs = np.arange(20, dtype=np.float16)[:, None] * np.ones((1, 3), np.float16)
-    options = {"transform": torch.Tensor.float, "device": torch.device("cpu")} | options
-    return Batches(inputs, ROWS[:count], ROWS[:count] * 10, size, **options)
+    transform = options.pop("transform", torch.Tensor.float)
+    return Batches(inputs, ROWS[:count], ROWS[:count] * 10, size, transform, torch.device("cpu"), **options)
 
 
 def labels_of(batches: Batches) -> list[list[int]]:

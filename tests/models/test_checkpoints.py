@@ -3,6 +3,7 @@
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from models.predict import load_checkpoint
 from models.training import save_checkpoint
 
 LABELS = ["a", "b", "c"]
-ABOUT = {"configuration": {"seed": 7, "size": None}, "validation": {"accuracy": 0.5}}
+ABOUT: dict[str, Any] = {"configuration": {"seed": 7, "size": None}, "validation": {"accuracy": 0.5}}
 
 
 @pytest.fixture

@@ -6,20 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.special import softmax
 from torch import nn
 
-from marketplace.data_folder import DataFolder, UserError
 from marketplace.listings import rows_of_split
 from marketplace.photos import Photos
 from models import CombinedModel, ImageModel, TextModel
 from models.networks import evaluation_transform
-from models.predict import load_checkpoint, load_predictor
-from models.text_encoder import Texts
-from models.training import TrainedModel, TrainingOptions, train_combined_model, train_shallow_text
+from models.predict import load_checkpoint
+from models.text_encoder import Texts, product_embeddings
+from models.training import TrainedModel, TrainingOptions, train_combined_model
 from shallow.fusion import Fusion, fit_fusion
 from shallow.saving import load_model
-from shallow.words import BOTH, MEAN_EMBEDDING, TFIDF
+from shallow.words import TFIDF, fit_shallow_text
 
 CLASSES = 5
 CPU = torch.device("cpu")
@@ -92,18 +90,11 @@ def trained(tmp_path_factory):
     text = TrainedModel(TextModel(CLASSES), [], "all-MiniLM-L6-v2")
     image = TrainedModel(ImageModel(CLASSES), [], "none")
     options = TrainingOptions(device=CPU, data_dir=folder)
-    shallow = train_shallow_text(products, texts, NAMES, options)
+    shallow = fit_shallow_text(products, product_embeddings(texts, 40), CLASSES)
     combined = train_combined_model(products, texts, photos, NAMES, text, image, shallow, options)
     return SimpleNamespace(
         folder=folder, products=products, texts=texts, photos=photos, shallow=shallow, combined=combined
     )
-
-
-def inputs_of(trained, product: int) -> tuple[str, np.ndarray, np.ndarray]:
-    """The text of a product, its embedded windows, and the pixels of its only photo."""
-    windows = trained.texts.embeddings[trained.texts.product_rows == product]
-    (photo,) = np.flatnonzero(trained.photos.product_rows == product)
-    return trained.products["text"][product], windows, trained.photos.pixels[photo]
 
 
 def test_a_products_photo_output_is_the_mean_of_its_photos(trained):
@@ -146,53 +137,8 @@ def test_the_checkpoint_holds_the_whole_network(trained):
     assert model.last_layer().layer_hash() == combined.fusion.layer_hash()
 
 
-def test_training_leaves_three_files(trained):
+def test_training_leaves_two_files(trained):
     names = {path.name for path in (trained.folder / "checkpoints").iterdir()}
-    assert names == {"combined_model_best.pt", "fused_model.skops", "shallow_text.skops"}
-    fused = load_model(trained.folder / "checkpoints" / "fused_model.skops")
-    assert (
-        fused["labels"] == NAMES and Fusion(**fused["fusion"]).layer_hash() == trained.combined.with_tfidf.layer_hash()
-    )
-    words = load_model(trained.folder / "checkpoints" / "shallow_text.skops")
-    assert (words["labels"], words["encoder"], words["encoder_weights"]) == (NAMES, "all-MiniLM-L6-v2", "0" * 64)
-
-
-@pytest.mark.parametrize("product", [0, 21, 38])  # two of train, the first with two windows, and one of test
-def test_every_model_of_the_folder_answers_with_the_probabilities_of_the_training(product, trained):
-    inputs, combined = inputs_of(trained, product), trained.combined
-    for name, logits in (
-        ("fused", combined.with_tfidf_logits),
-        ("combined", combined.logits / combined.temperature),
-        ("shallow_text", trained.shallow.outputs[BOTH]),
-        ("tfidf", trained.shallow.outputs[TFIDF]),
-        ("mean_embedding", trained.shallow.outputs[MEAN_EMBEDDING]),
-    ):
-        found = load_predictor(DataFolder(trained.folder), CPU, name).probabilities(*inputs)
-        assert found.shape == (CLASSES,) and found.sum() == pytest.approx(1)
-        assert np.abs(found - softmax(logits[product].astype(float))).max() < 0.02, name  # bfloat16
-
-
-def test_the_fused_model_without_a_photo_or_without_a_text(trained):
-    combined, (text, windows, pixels) = trained.combined, inputs_of(trained, 15)
-    predictor = load_predictor(DataFolder(trained.folder), CPU, "fused")
-    outputs = [
-        values[15:16] for values in (combined.text_logits, combined.image_logits, trained.shallow.outputs[TFIDF])
-    ]
-    nothing = np.full((1, CLASSES), np.nan)
-    for inputs, there in (
-        ((text, windows, None), [outputs[0], nothing, outputs[2]]),
-        ((None, None, pixels), [nothing, outputs[1], nothing]),
-    ):
-        expected = softmax(combined.with_tfidf.logits(*there)[0].astype(float))
-        assert np.abs(predictor.probabilities(*inputs) - expected).max() < 0.02
-
-
-def test_one_description_in_the_validation_split_is_one_sentence(trained):
-    products = trained.products.assign(group="one")
-    options = TrainingOptions(device=CPU)
-    with pytest.raises(UserError, match=r"^fusion needs two different descriptions [^\n]*\.$"):
-        train_shallow_text(products, trained.texts, NAMES, options)
-    model = trained.combined.model
-    branches = TrainedModel(model.text_model, [], "all-MiniLM-L6-v2"), TrainedModel(model.image_model, [], "none")
-    with pytest.raises(UserError, match=r"^fusion needs two different descriptions [^\n]*\.$"):
-        train_combined_model(products, trained.texts, trained.photos, NAMES, *branches, trained.shallow, options)
+    assert names == {"combined_model_best.pt", "fused_model.skops"}
+    fused, expected = load_model(trained.folder / "checkpoints" / "fused_model.skops"), trained.combined.with_tfidf
+    assert fused["labels"] == NAMES and Fusion(**fused["fusion"]).layer_hash() == expected.layer_hash()
