@@ -20,17 +20,6 @@ NEEDED_COLUMNS = {  # of the tables; they may have more
 }
 
 
-MODEL_FILES = {  # in checkpoints/, of each trained model of a product's category; the preferred ones first
-    "fused": "fused_model.skops",
-    "combined": "combined_model_best.pt",
-    "shallow_text": "shallow_text.skops",
-    "text": "text_model_best.pt",
-    "image": "image_model_best.pt",
-    "tfidf": "shallow_text.skops",
-    "mean_embedding": "shallow_text.skops",
-}
-
-
 class UserError(Exception):
     """A fault that the user can correct; its message is one sentence: what is wrong, where, and what to do."""
 
@@ -65,7 +54,6 @@ class DataFolder:
         self.checkpoints = self.path / "checkpoints"
         self.results = self.path / "results"
         self.index = self.path / "index"
-        self.shallow_text = self.checkpoints / "shallow_text.skops"
         self.fused_model = self.checkpoints / "fused_model.skops"
         self.price_model = self.checkpoints / "price_model.skops"
 
@@ -78,10 +66,6 @@ class DataFolder:
 
     def clean_images_manifest(self, size: int) -> Path:
         return self.clean_images(size) / "manifest.json"
-
-    def trained_models(self) -> list[str]:
-        """Names of the models of a product's category that are there, the preferred ones first."""
-        return [name for name, file in MODEL_FILES.items() if (self.checkpoints / file).is_file()]
 
     def report(self, name: str) -> Path:
         """Path of a script's report, e.g. `report("clean_tabular")`."""

@@ -42,33 +42,27 @@ def load_checkpoint(
         raise UserError(f"the checkpoint {path} is missing: run train_models.py first.")
     try:
         checkpoint = torch.load(path, map_location=device, weights_only=True)
-        trained_on = checkpoint["labels"]
+        trained_on, configuration = checkpoint["labels"], checkpoint["configuration"]
     except Exception as error:  # a damaged file fails in many ways, all of them harmless with weights_only
         raise UserError(
             f"the checkpoint {path} is unreadable ({type(error).__name__}): run train_models.py again."
         ) from None
-    if labels is not None and trained_on != list(labels):
+    if labels is not None and trained_on != labels:
         raise UserError(
             f"the checkpoint {path} was trained on other categories than those of the data: "
             "run train_models.py again, without --resume."
         )
     if model is not None:
-        load_weights(model, checkpoint, path)
+        try:
+            if "encoder" in configuration and configuration.get("embedding_scale") != EMBEDDING_SCALE:
+                raise RuntimeError("it was trained on embeddings of another scale")
+            model.load_state_dict(checkpoint["weights"])
+        except RuntimeError:
+            raise UserError(
+                f"the checkpoint {path} does not fit {type(model).__name__}, as another network or version wrote it: "
+                "run train_models.py again, without --resume."
+            ) from None
     return checkpoint
-
-
-def load_weights(model: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
-    """Load the weights of a checkpoint, read from `path`, into `model`; raises UserError when they do not fit."""
-    configuration = checkpoint["configuration"]
-    try:
-        if "encoder" in configuration and configuration.get("embedding_scale") != EMBEDDING_SCALE:
-            raise RuntimeError("it was trained on embeddings of another scale")
-        model.load_state_dict(checkpoint["weights"])
-    except RuntimeError:
-        raise UserError(
-            f"the checkpoint {path} does not fit {type(model).__name__}, as another network or version wrote it: "
-            "run train_models.py again, without --resume."
-        ) from None
 
 
 def load_network(

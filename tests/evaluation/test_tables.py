@@ -89,7 +89,9 @@ def test_a_score_that_is_no_number_is_refused_and_the_earlier_file_stays(data_di
     path = data_dir / "results" / "product_ranking.json"
     before = path.read_bytes()
     rows = [ROWS[0], {**ROWS[1], "validation": np.float32("nan")}]
-    with pytest.raises(UserError, match=r"^the results of \w+ are not written, since validation of TF-IDF is no number"):
+    with pytest.raises(
+        UserError, match=r"^the results of \w+ are not written, since validation of TF-IDF is no number"
+    ):
         write_results(data_dir, "product_ranking", RESULTS | {"rows": rows})
     assert path.read_bytes() == before
 

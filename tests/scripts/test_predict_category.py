@@ -14,6 +14,7 @@ from PIL import Image
 from repository import run_script
 from scipy.special import softmax
 from small_encoder import write_small_encoder
+from torch import nn
 from trained_folder import trained_by_two_processes
 
 import predict_category
@@ -49,12 +50,17 @@ def made(model, tmp_path_factory) -> Path:
     """A data folder with every model: networks that never learnt, TF-IDF of a few words, and a photo."""
     folder = DataFolder(tmp_path_factory.mktemp("predict"))
     write_json(folder.main_categories, LABELS)
-    save_checkpoint(folder.checkpoint("combined"), model, LABELS, configuration=SETTINGS)
-    save_checkpoint(folder.checkpoint("text"), model.text_model, LABELS, configuration=TEXTS)
-    save_checkpoint(folder.checkpoint("image"), model.image_model, LABELS, configuration={"image_size": 32})
+    networks: dict[str, tuple[nn.Module, dict]] = {
+        "combined": (model, SETTINGS),
+        "text": (model.text_model, TEXTS),
+        "image": (model.image_model, {"image_size": 32}),
+    }
+    for name, (network, settings) in networks.items():
+        save_checkpoint(folder.checkpoint(name), network, LABELS, configuration=settings, validation={})
     random = np.random.default_rng(3)
-    layer = [random.normal(size=size).astype(np.float32) for size in ((3, 9), 3, (3, 3))]
-    fused = {"labels": LABELS, "fusion": asdict(Fusion(*layer)), "combined_model": model.last_layer().layer_hash()}
+    weight, bias, means = (random.normal(size=size).astype(np.float32) for size in ((3, 9), 3, (3, 3)))
+    fused: dict = {"labels": LABELS, "combined_model": model.last_layer().layer_hash()}
+    fused["fusion"] = asdict(Fusion(weight, bias, means))
     tfidf = tfidf_model().fit(["a red boat", "a felt hat", "a violin", "a straw hat"], [0, 1, 2, 1])
     save_model(folder.fused_model, {**fused, "tfidf": tfidf})
     Image.fromarray(random.integers(0, 256, (30, 60, 3), dtype=np.uint8)).save(folder.path / "photo.jpg")
@@ -209,7 +215,7 @@ def test_a_model_does_not_read_what_it_has_no_network_for(folder):
 def test_an_encoder_with_other_weights_in_the_same_folder_is_refused(folder, model, tmp_path):
     encoder = write_small_encoder(tmp_path / "encoder")
     settings = {**TEXTS, "encoder": str(encoder), "encoder_weights": TextEncoder(str(encoder)).weights_hash}
-    write = lambda path: save_checkpoint(path, model.text_model, LABELS, configuration=settings)  # noqa: E731
+    write = lambda path: save_checkpoint(path, model.text_model, LABELS, configuration=settings, validation={})  # noqa: E731
     replace(folder.checkpoint("text"), write)
     assert without(folder, "fused", "combined", "image").name == "text"
     write_small_encoder(encoder, seed=1)

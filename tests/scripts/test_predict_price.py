@@ -69,7 +69,7 @@ def test_without_category_the_predicted_one_is_used_if_it_has_prices(command, fo
         with torch.no_grad():
             model.layers[-1].bias[:] = 100 * torch.tensor([label == name for name in LABELS])
         settings = {"encoder": "all-MiniLM-L6-v2", "embedding_scale": EMBEDDING_SCALE}
-        save_checkpoint(DataFolder(folder).checkpoint("text"), model, LABELS, configuration=settings)
+        save_checkpoint(DataFolder(folder).checkpoint("text"), model, LABELS, configuration=settings, validation={})
         out, err = command("--text", "thing new", "--json")
         assert json.loads(out) == asdict(load_price_model(DataFolder(folder)).estimate("thing new", expected))
         assert re.fullmatch(rf"category: {expected or 'unknown'} \(.*the text model.*\)\n", err)

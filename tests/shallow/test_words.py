@@ -11,8 +11,8 @@ from marketplace.listings import rows_of_split
 from shallow.words import (
     BOTH,
     C_BOUNDS,
-    MIN_LOG_PROBABILITY,
     MEAN_EMBEDDING,
+    MIN_LOG_PROBABILITY,
     TFIDF,
     fit_on_train,
     fit_shallow_text,
