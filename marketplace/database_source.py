@@ -5,7 +5,6 @@ Used by download_products_table.py. A database is PostgreSQL, reached through ps
 
 import contextlib
 import os
-import re
 import select
 import sqlite3
 import stat
@@ -78,13 +77,15 @@ class Database:
             names = list(connection.execute(query.limit(0)).keys())
             if missing := [name for name in needed_columns if name not in names]:
                 raise UserError(f"the table {table} has no column {', '.join(missing)}: add it, or correct its name.")
+            ids = [name for name in ID_COLUMNS if name in names]
             as_json = self.engine.name == "postgresql"
             if as_json:
                 query = sqlalchemy.select(sqlalchemy.func.row_to_json(target.table_valued()))
             for row in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query):
                 record = row[0] if as_json else dict(zip(names, row, strict=True))
-                ids = {name: str(record[name]) for name in ID_COLUMNS if record.get(name) is not None}
-                yield record | ids
+                for name in ids:
+                    record[name] = None if record[name] is None else str(record[name])
+                yield record
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlalchemy.Connection]:
@@ -121,9 +122,9 @@ def sqlite_database(path: Path, found_in: str) -> Database:
     if not path.is_file():
         raise UserError(f"the SQLite database {path} of {found_in} is missing: check the path.")
     for kind in ("DATE", "DATETIME", "TIMESTAMP"):
-        sqlite3.register_converter(kind, lambda text: re.sub(r"^([0-9-]{10}) ", r"\1T", text.decode()))
-    query = {"mode": "ro", "uri": "true"}
-    url = sqlalchemy.URL.create("sqlite", database=f"file:{quote(str(path.resolve()))}", query=query)
+        sqlite3.register_converter(kind, lambda time: (time[:10] + time[10:].replace(b" ", b"T", 1)).decode())
+    file, query = f"file:{quote(str(path.resolve()))}", {"mode": "ro", "uri": "true"}
+    url = sqlalchemy.URL.create("sqlite", database=file, query=query)
     engine = sqlalchemy.create_engine(url, connect_args={"detect_types": sqlite3.PARSE_DECLTYPES})
     files = [path, path.with_name(f"{path.name}-wal")]  # what was written and not yet merged
     times = [file.stat().st_mtime_ns for file in files if file.exists()]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import sqlalchemy
 from marketplace_database import SCRIPT, assert_refused, fill, fresh_marketplace, image, product
 from repository import ROOT, run_script
 
@@ -26,8 +27,13 @@ def marketplace(postgres, tmp_path):
 @pytest.fixture
 def sqlite_folder(tmp_path_factory):
     """A data folder whose marketplace.db has three products and images."""
-    folder = tmp_path_factory.mktemp("sqlite")
-    fill(f"sqlite:///{folder}/marketplace.db", [product(i) for i in range(3)], [image(i) for i in range(3)])
+    folder = tmp_path_factory.mktemp("sqlite") / "a ?#%20"
+    folder.mkdir()
+    fill(
+        sqlalchemy.URL.create("sqlite", database=f"{folder}/marketplace.db"),
+        [product(i) for i in range(3)],
+        [image(i) for i in range(3)],
+    )
     return folder
 
 
