@@ -111,23 +111,11 @@ def write_gallery(chosen: argparse.Namespace, ranker: Ranker, ranking: Ranking, 
         query_photos = [chosen.image]
     elif ranking.product is not None:
         query_photos = photo_paths(folder, ranker.index.photos_of(ranker.row(ranking.product)), size)
-    page = gallery_page(query_description(chosen, ranking.product_name), query_photos, results, photos)
+    words = (chosen.name, chosen.text, ranking.product_name, chosen.image and chosen.image.name)
+    page = gallery_page(", ".join(filter(None, words)), query_photos, results, photos)
     with write_whole(chosen.gallery) as partial:
         partial.write_text(page, encoding="utf-8", errors="replace")
     note(f"page written to {chosen.gallery}.")
-
-
-def query_description(chosen: argparse.Namespace, product_name: str | None) -> str:
-    """The query and its filters in one line."""
-    parts = {
-        "{}": chosen.text,
-        "like “{}”": product_name,
-        "like {}": chosen.image and chosen.image.name,
-        "in {}": chosen.category,
-        "up to £{:,.2f}": chosen.max_price,
-        "within {}": chosen.within and f"{chosen.within:g} km of {chosen.near}",
-    }
-    return ", ".join(form.format(value) for form, value in parts.items() if value is not None)
 
 
 def main() -> None:

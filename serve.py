@@ -47,7 +47,6 @@ SERVER: dict[str, Any] = {
     "access_log": False,  # it would hold the queries
     "server_header": False,
     "proxy_headers": False,
-    "ws": "none",
     "http": "h11",
     "h11_max_incomplete_event_size": 256 * 1024,  # bytes: the page's address holds the text, percent-encoded
 }

@@ -84,7 +84,6 @@ class ProductIndex:
         return self.keys[slice(*np.searchsorted(self.key_rows, (row, row + 1)))].tolist()
 
     def photos_of(self, row: int) -> list[str]:
-        """Ids of a listing's photos."""
         return self.image_ids[slice(*np.searchsorted(self.image_rows, (row, row + 1)))].tolist()
 
     def search(
@@ -235,7 +234,13 @@ class Ranker:
         vectors += [vector] if vector is not None else []
         if not vectors:
             raise QueryError("a text, a photo or a product is required.")
-        distances = None if near is None else self.distances_from(near)
+        distances = None
+        if near is not None:
+            place = self.gazetteer.locate(near)
+            if place is None:
+                raise QueryError(f"no place is known as {near!r}: write it as in a listing, e.g. 'Reading, Berkshire'.")
+            degrees = [np.array(self.index.listings[name]) for name in ("latitude", "longitude")]
+            distances = distance_km(place.latitude, place.longitude, *degrees)  # (N,)
         allowed = self.allowed(category, max_price, distances, within)
         found = self.index.search(unit_rows(np.sum(vectors, axis=0)), top, allowed, exclude=row)
         listings = self.index.listings
@@ -266,14 +271,6 @@ class Ranker:
         if row is None:
             raise QueryError(f"no listing has the id {listing_id!r}: take one from products_table_clean.json.")
         return row
-
-    def distances_from(self, near: str) -> np.ndarray:
-        """Kilometres (N,) of every listing from a place; raises QueryError when the place is unknown."""
-        place = self.gazetteer.locate(near)
-        if place is None:
-            raise QueryError(f"no place is known as {near!r}: write it as in a listing, e.g. 'Reading, Berkshire'.")
-        latitudes, longitudes = np.array(self.index.listings["latitude"]), np.array(self.index.listings["longitude"])
-        return distance_km(place.latitude, place.longitude, latitudes, longitudes)
 
     def allowed(
         self, category: str | None, max_price: float | None, distances: np.ndarray | None, within: float | None

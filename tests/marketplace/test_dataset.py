@@ -16,11 +16,12 @@ from marketplace.listings import (
     load_main_categories,
     load_products,
     mean_per_product,
+    near_copy_keys,
     rows_of_split,
     split_of,
     with_shuffled_labels,
 )
-from marketplace.photos import load_photos
+from marketplace.photos import Photos, load_photos
 
 NAMES = ("lamp", "chair", "kettle", "drill")
 DESCRIPTIONS = (
@@ -142,3 +143,24 @@ def test_only_the_labels_of_train_are_shuffled_those_of_a_listing_together(sampl
     assert with_shuffled_labels(products, seed=1).equals(shuffled)
     prices = with_shuffled_labels(products, seed=1, columns=["price"])
     assert prices["category"].equals(products["category"]) and not prices["price"].equals(products["price"])
+
+
+def test_near_copies_have_the_same_name_and_text_or_the_same_photo_and_a_similar_name():
+    rows = [
+        ("Oak table", "Collection only, cash on delivery."),
+        ("Bicycle", "Collection only, cash on delivery."),  # the same text alone
+        ("OAK TABLE!", "Collection only. Cash on delivery"),  # a copy of the first
+        ("🪑", "🔥"),
+        ("🚲", "🔥"),  # emoji alone are no equal names
+        ("Large oak table", "Four legs"),  # with the photo of the first
+        ("Washing machine", "A dealer's"),
+        ("Fridge, white", "A dealer's"),  # with the same logo
+    ]
+    products = pd.DataFrame(rows, columns=["product_name", "product_description"])
+    pixels = np.array([0, 0, 1, 1], np.uint8).repeat(3).reshape(4, 1, 1, 3)
+    photos = Photos(pixels, ["a", "b", "c", "d"], np.array([0, 5, 6, 7]), {})
+    keys, key_rows = near_copy_keys(products, photos)
+    of_row = [set(keys[key_rows == row].tolist()) for row in range(len(rows))]
+    copies = {(a, b) for a in range(len(rows)) for b in range(a) if of_row[a] & of_row[b]}
+    assert copies == {(2, 0), (5, 0)}
+    assert list(key_rows) == sorted(key_rows)
