@@ -1,4 +1,4 @@
-"""Late fusion: one linear layer on the outputs of several models, fitted on listings that none of them learnt from."""
+"""Late fusion: a linear layer on the outputs of several models, fitted on listings that none was trained on."""
 
 import hashlib
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Fusion:
         return (_features(outputs, self.means) @ self.weight.T + self.bias).astype(np.float32)
 
     def layer_hash(self) -> str:
-        """sha256 of the numbers, by which another fit is told apart."""
+        """sha256 of the numbers: equal for equal layers only."""
         return hashlib.sha256(b"".join(array.tobytes() for array in (self.weight, self.bias, self.means))).hexdigest()
 
 
@@ -51,9 +51,9 @@ def fit_fusion(
     float32 of each listing from a fit without its fold.
 
     The layer minimises the mean cross-entropy plus `l2` times the squares of its bias and of its deviation from a
-    weighted sum of the outputs, whose k weights are free. With few listings it is that sum, with many it learns which
-    model to trust for which category. Without `l2` the one with the lowest cross-entropy out of fold is taken; listings
-    of one group share a fold.
+    weighted sum of the outputs, whose k weights are free. With few listings it is that sum, with many it has weights
+    for each category. Without `l2` the one with the lowest cross-entropy out of fold is taken; listings of one group
+    share a fold.
 
     Raises UserError when all listings are of one group, or when a model has no output at all.
     """
@@ -78,8 +78,8 @@ def fit_fusion(
 
     with threadpool_limits(1):  # with arrays this small, threads only wait for each other
         if l2 is None:
-            found = minimize_scalar(loss, bounds=np.log(L2_BOUNDS), method="bounded", options={"xatol": 0.3})
-            l2 = float(np.exp(found.x))
+            result = minimize_scalar(loss, bounds=np.log(L2_BOUNDS), method="bounded", options={"xatol": 0.3})
+            l2 = float(np.exp(result.x))
         held_out = out_of_fold(l2)
         weight, bias = _fit_layer(features, targets, l2, len(means))
     layer = [values.astype(np.float32) for values in (weight, bias, means)]
@@ -107,10 +107,11 @@ def _features(outputs: Sequence[np.ndarray], means: np.ndarray) -> np.ndarray:
 def _fit_layer(features: np.ndarray, targets: np.ndarray, l2: float, models: int) -> tuple[np.ndarray, np.ndarray]:
     """Weight (C, kC) and bias (C,) with the lowest penalised cross-entropy on features (N, kC)."""
     classes = features.shape[1] // models
-    sums = np.tile(np.eye(classes), models)  # (C, kC): the weight of a plain sum
-    one_hot = np.eye(classes)[targets]
+    sums = np.tile(np.eye(classes), models)  # (C, kC): k identity matrices, the weight of a plain sum
+    one_hot = np.eye(classes)[targets]  # (N, C)
 
     def layer(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # parameters (k + C + C * kC,): one scale for each model, the bias, and deviations (C, kC) from the scaled sum
         scales, bias, deviations = np.split(parameters, [models, models + classes])
         return np.repeat(scales, classes) * sums + deviations.reshape(classes, -1), bias
 
@@ -118,14 +119,13 @@ def _fit_layer(features: np.ndarray, targets: np.ndarray, l2: float, models: int
         weight, bias = layer(parameters)
         log_probabilities = log_softmax(features @ weight.T + bias, axis=1)
         error = (np.exp(log_probabilities) - one_hot) / len(targets)  # (N, C)
-        slope = error.T @ features  # (C, kC)
-        of_scales = (slope * sums).reshape(classes, models, classes).sum(axis=(0, 2))
-        penalised = np.concatenate([np.zeros(models), parameters[models:]])
-        gradient = np.concatenate([of_scales, error.sum(axis=0), slope.ravel()]) + 2 * l2 * penalised
+        slope = error.T @ features  # (C, kC): the gradient of the weight
+        scales = (slope * sums).reshape(classes, models, classes).sum(axis=(0, 2))  # (k,): that of the scales
+        penalised = np.concatenate([np.zeros(models), parameters[models:]])  # all but the scales
+        gradient = np.concatenate([scales, error.sum(axis=0), slope.ravel()]) + 2 * l2 * penalised
         loss = -(one_hot * log_probabilities).sum() / len(targets) + l2 * (penalised**2).sum()
         return loss, gradient
 
     start = np.zeros(models + classes + classes * models * classes)
     start[:models] = 1 / models
-    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": 300})
-    return layer(found.x)
+    return layer(minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x)

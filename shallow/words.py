@@ -1,7 +1,7 @@
 """The category of a listing by its words: TF-IDF and mean embeddings with logistic regression, and the two together.
 
-These models see what the networks see: the same texts or embeddings, the same splits. How strongly a regression is
-regularised is chosen on the validation split, as everything of the networks is.
+The inputs are those of the networks: the same texts or embeddings, the same splits. The regularisation is chosen on the
+validation split.
 """
 
 import time
@@ -50,16 +50,13 @@ def mean_embedding_model() -> Pipeline:
 
 def log_probabilities(model: Pipeline | LogisticRegression, inputs, classes: int) -> np.ndarray:
     """Log probabilities (N, C) of all categories; at least `MIN_LOG_PROBABILITY`."""
-    found = np.full((inputs.shape[0], classes), MIN_LOG_PROBABILITY)
-    found[:, model.classes_] = np.maximum(model.predict_log_proba(inputs), MIN_LOG_PROBABILITY)
-    return found
+    result = np.full((inputs.shape[0], classes), MIN_LOG_PROBABILITY)
+    result[:, model.classes_] = np.maximum(model.predict_log_proba(inputs), MIN_LOG_PROBABILITY)
+    return result
 
 
 def fit_on_train(model: Pipeline, inputs: np.ndarray, products: pd.DataFrame) -> Pipeline:
-    """`model` fitted on the train listings, with the C whose cross-entropy on validation is the lowest.
-
-    Raises UserError as `WordVectorizer`.
-    """
+    """`model` fitted on the train listings, with the C whose cross-entropy on validation is the lowest."""
     labels = products["main_category_code"].to_numpy(np.int64)
     train, validation = rows_of_split(products, "train"), rows_of_split(products, "validation")
     learnt = model[:-1].fit_transform(inputs[train])
@@ -89,8 +86,7 @@ class ShallowText:
 def fit_shallow_text(products: pd.DataFrame, embeddings: np.ndarray, classes: int, seed: int = 7) -> ShallowText:
     """Fit both models on train, the second on the mean embedding (N, 768) of each product, and fuse them on validation.
 
-    The outputs of both together are out of fold on the validation split. Raises UserError as `fit_on_train` and
-    `fit_fusion`.
+    The outputs of both together are out of fold on the validation split.
     """
     texts = products["text"].to_numpy()
     start = time.perf_counter()
