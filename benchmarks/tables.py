@@ -22,12 +22,12 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.saving import add_save_option, comparison, save_rows
-from clean_tabular_data import NEEDED_COLUMNS, clean_products
+from clean_tabular_data import COLUMNS, clean_products
 from download_products_table import download_table
 from marketplace.command_line import positive_int
 from marketplace.data_folder import ROOT, DataFolder
 from marketplace.database_source import find_database
-from marketplace.gazetteer import split_location, towns_by_name
+from marketplace.gazetteer import place_key, towns_by_name
 from marketplace.listing_text import clean_description, clean_product_name, is_null, normalised_text, parse_price
 from marketplace.listings import read_table, split_of, write_table
 
@@ -46,7 +46,7 @@ def straightforward_download(folder: DataFolder) -> int:
 
 def clean(folder: DataFolder) -> int:
     """Our cleaning, from file to file; the number of clean rows."""
-    products = clean_products(read_table(folder.products_table, "", NEEDED_COLUMNS))[0]
+    products = clean_products(read_table(folder.products_table, "", COLUMNS))[0]
     write_table(folder.products_table_clean, products)
     return len(products)
 
@@ -61,15 +61,15 @@ def straightforward_clean(folder: DataFolder) -> int:
 
     rows, seen = [], set()
     for _, row in table.sort_values("id").iterrows():
-        if any(row[name] is None or is_null(str(row[name])) for name in NEEDED_COLUMNS):
+        if any(row[name] is None or is_null(str(row[name])) for name in COLUMNS):
             continue
         price = parse_price(row["price"])
         name, description = clean_product_name(row["product_name"]), clean_description(row["product_description"])
         if price is None or not 0.1 <= price <= 10_000 or (name, description, row["location"]) in seen:
             continue
         seen.add((name, description, row["location"]))
-        names, county, *_ = split_location(row["location"])
-        latitude, longitude = find(names[0]) or find(county) or (math.nan, math.nan)
+        names = [place_key(part) for part in row["location"].split(",")]
+        latitude, longitude = find(names[0]) or find(names[-1]) or (math.nan, math.nan)
         rows.append(
             {
                 "id": row["id"],
@@ -79,7 +79,7 @@ def straightforward_clean(folder: DataFolder) -> int:
                 "main_category": row["category"].split(" / ")[0],
                 "price": price,
                 "location": row["location"],
-                "county": county,
+                "names[-1]": county,
                 "latitude": latitude,
                 "longitude": longitude,
                 "split": split_of(normalised_text(description)),

@@ -11,29 +11,27 @@ import pandas as pd
 from sklearn.feature_extraction.text import CountVectorizer
 
 from marketplace.data_folder import DataFolder, UserError, read_json, write_whole
-from marketplace.listing_text import normalised_text
+from marketplace.listing_text import joined_text, normalised_text
+from marketplace.photos import Photos
 
 CLEAN_COLUMNS = (  # of products_table_clean.json
     *("id", "product_name", "product_description", "category", "main_category", "main_category_code"),
     *("price", "location", "latitude", "longitude", "split"),
 )
-ROWS_AT_ONCE = 50_000
 SPLITS = ("train", "validation", "test")
 LABELS = ("category", "main_category", "main_category_code")  # what a classifier may be asked for
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as a JSON list of records, whole or not at all.
+class Examples(Protocol):
+    """Photos, windows of texts, or whatever else belongs to products."""
 
-    The rows are encoded in parts: the JSON text of a large table takes more memory than the table.
-    """
-    with write_whole(path) as partial, open(partial, "w", encoding="utf-8") as file:
-        file.write("[")
-        for start in range(0, len(table), ROWS_AT_ONCE):
-            rows = table.iloc[start : start + ROWS_AT_ONCE]
-            records = rows.to_json(orient="records", force_ascii=False, double_precision=15)
-            file.write(("," if start else "") + records[1:-1])
-        file.write("]\n")
+    product_rows: np.ndarray  # (P,) int64, the row of each example's product in the products table
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as a JSON list of records, whole or not at all."""
+    with write_whole(path) as partial:
+        table.to_json(partial, orient="records", force_ascii=False, double_precision=15)
 
 
 def read_table(path: Path, made_by: str, columns: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -53,7 +51,7 @@ def read_table(path: Path, made_by: str, columns: tuple[str, ...] = ()) -> pd.Da
 
 def split_of(normalised: str) -> str:
     """The split of a normalised description by its sha256: 70% "train", 15% "validation", 15% "test"."""
-    part = int(hashlib.sha256(normalised.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16) % 100
+    part = int(hashlib.sha256(normalised.encode()).hexdigest()[:8], 16) % 100
     return "train" if part < 70 else "validation" if part < 85 else "test"
 
 
@@ -62,34 +60,18 @@ def main_of(path: str) -> str:
     return path.split(" / ")[0].strip()
 
 
-class Examples(Protocol):
-    """Photos, windows of texts, or whatever else belongs to products."""
-
-    product_rows: np.ndarray  # (P,) int64, the row of each example's product in the products table
-
-
-class PhotoExamples(Examples, Protocol):
-    """Photos, which have hashes."""
-
-    def hashes(self) -> np.ndarray:
-        """(P,) text, equal for equal pixels."""
-
-
 def load_products(data_dir: str | Path) -> pd.DataFrame:
     """The clean table sorted by id, with two more columns: `text`, name and description in one, and `group`, equal for
     equal descriptions, for grouped cross-validation.
 
-    Raises UserError when the table is missing or empty, or has a split that is not in SPLITS.
+    Raises UserError when the table is missing or empty.
     """
     path = DataFolder(data_dir).products_table_clean
     products = read_table(path, "clean_tabular_data.py", CLEAN_COLUMNS)
     if products.empty:
         raise UserError(f"{path} has no listing: give clean_tabular_data.py a table with usable rows.")
-    unknown = set(products["split"]) - set(SPLITS)
-    if unknown:
-        raise UserError(f"{path} has splits other than {', '.join(SPLITS)}: run clean_tabular_data.py again.")
     products = products.sort_values("id", kind="stable").reset_index(drop=True)
-    products["text"] = products["product_name"] + ". " + products["product_description"]
+    products["text"] = list(map(joined_text, products["product_name"], products["product_description"]))
     products["group"] = products["product_description"].map(normalised_text)
     return products
 
@@ -126,7 +108,7 @@ def mean_per_product(values: np.ndarray, product_rows: np.ndarray, products: int
     return means.reindex(range(products)).to_numpy()
 
 
-def listings_seen_in_training(products: pd.DataFrame, photos: "PhotoExamples | None" = None) -> pd.DataFrame:
+def listings_seen_in_training(products: pd.DataFrame, photos: Photos | None = None) -> pd.DataFrame:
     """Which test listings are known from train: one row per test listing, in the table's order.
 
     `same_photo`: a train listing has a photo with the same pixels (equal photos have equal clean photos).
@@ -148,7 +130,7 @@ def listings_seen_in_training(products: pd.DataFrame, photos: "PhotoExamples | N
     return pd.DataFrame({"id": products["id"], "same_photo": same_photo, "similar_text": similar_text}).iloc[test]
 
 
-def near_copy_keys(products: pd.DataFrame, photos: "PhotoExamples | None" = None) -> tuple[np.ndarray, np.ndarray]:
+def near_copy_keys(products: pd.DataFrame, photos: Photos | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Which listings are near copies: those that share a key.
 
     Near copies have the same name and text, or the same photo and similar names: a Jaccard similarity of the words of

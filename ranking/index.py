@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 
 from marketplace.data_folder import DataFolder, QueryError, read_json, write_whole
-from marketplace.gazetteer import Gazetteer, distance_km
+from marketplace.gazetteer import distance_km, locate
 
 COLUMNS = ("id", "product_name", "category", "main_category", "price", "location", "latitude", "longitude")
 SHOWN = COLUMNS[:-2]
@@ -202,10 +202,6 @@ class Ranker:
         self.row_of = {listing_id: row for row, listing_id in enumerate(index.listings["id"])}
 
     @cached_property
-    def gazetteer(self) -> Gazetteer:
-        return Gazetteer(self.index.listings["location"])
-
-    @cached_property
     def kept_id(self) -> dict[str, str]:
         """The id of the listing that was kept, by that of its dropped duplicate."""
         return read_json(self.folder.duplicates, "clean_tabular_data.py")
@@ -236,7 +232,7 @@ class Ranker:
             raise QueryError("a text, a photo or a product is required.")
         distances = None
         if near is not None:
-            place = self.gazetteer.locate(near)
+            place = locate(near)
             if place is None:
                 raise QueryError(f"no place is known as {near!r}: write it as in a listing, e.g. 'Reading, Berkshire'.")
             degrees = [np.array(self.index.listings[name]) for name in ("latitude", "longitude")]

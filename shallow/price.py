@@ -15,8 +15,8 @@ from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from marketplace.data_folder import DataFolder, QueryError
-from marketplace.gazetteer import Gazetteer
-from marketplace.listing_text import clean_line, compared_text, joined_text, query_parts
+from marketplace.gazetteer import locate
+from marketplace.listing_text import clean_line, joined_text, query_parts
 from marketplace.listings import main_of
 from shallow.saving import load_model, save_model
 from shallow.words import WordVectorizer
@@ -154,12 +154,7 @@ class PriceModel:
     fit: PriceFit
     labels: list[str]  # main categories
     categories: list[str]  # paths, the most frequent first
-    locations: list[str]
     place: list[float]  # mean latitude and longitude, degrees
-
-    @cached_property
-    def gazetteer(self) -> Gazetteer:  # takes a second, and only a location needs it
-        return Gazetteer(self.locations)
 
     @cached_property
     def columns(self) -> np.ndarray:
@@ -238,7 +233,7 @@ class PriceModel:
         )
 
     def _place(self, location: str) -> list[float]:
-        place = self.gazetteer.locate(clean_line(location))
+        place = locate(clean_line(location))
         if place is None:
             raise QueryError(
                 f"the place {location[:80]!r} is unknown: write it as in a listing, e.g. 'Reading, Berkshire', or "
@@ -248,7 +243,7 @@ class PriceModel:
 
 
 def _parts(category: str) -> tuple[str, ...]:
-    return tuple(compared_text(part.strip()).casefold() for part in clean_line(category).split(" / "))
+    return tuple(part.strip().casefold() for part in clean_line(category).split(" / "))
 
 
 def save_price_model(folder: DataFolder, fit: PriceFit, products: pd.DataFrame) -> Path:
@@ -259,7 +254,6 @@ def save_price_model(folder: DataFolder, fit: PriceFit, products: pd.DataFrame) 
         "fit": vars(fit),
         "labels": sorted(train["main_category"].unique().tolist()),
         "categories": train["category"].value_counts().index.tolist(),
-        "locations": train["location"].tolist(),
         "place": train[["latitude", "longitude"]].mean().tolist(),
     }
     save_model(folder.price_model, content)
@@ -269,5 +263,5 @@ def save_price_model(folder: DataFolder, fit: PriceFit, products: pd.DataFrame) 
 def load_price_model(folder: DataFolder) -> PriceModel:
     """The price model of a data folder; raises UserError when its file is missing or unreadable."""
     content = load_model(folder.price_model, "tabular_linear_regression.ipynb")
-    names = ("labels", "categories", "locations", "place")
+    names = ("labels", "categories", "place")
     return PriceModel(PriceFit(**content["fit"]), **{name: content[name] for name in names})

@@ -18,7 +18,7 @@ from untrained_networks import write_untrained_checkpoints
 
 import rank_products
 from marketplace.data_folder import DataFolder, UserError, read_json, write_json
-from marketplace.gazetteer import Gazetteer, distance_km
+from marketplace.gazetteer import distance_km, locate
 from ranking.index import index_path, load_index
 
 EVIL = 'Lamp <script>alert("1")</script> \x1b[31mred & bright'
@@ -96,7 +96,7 @@ def test_text_photo_and_listing_work_together(results, folder):
 
 
 def test_filters_keep_what_they_promise_and_lose_nothing_else(results, listings):
-    reading = Gazetteer().locate("Reading, Berkshire")
+    reading = locate("Reading, Berkshire")
     category = listings["main_category"].mode()[0]
     distances = distance_km(reading.latitude, reading.longitude, listings["latitude"], listings["longitude"])
     meets = (listings["main_category"] == category) & (listings["price"] <= 80) & (distances <= 300)
