@@ -79,7 +79,7 @@ def straightforward_clean(folder: DataFolder) -> int:
                 "main_category": row["category"].split(" / ")[0],
                 "price": price,
                 "location": row["location"],
-                "names[-1]": county,
+                "county": names[-1],
                 "latitude": latitude,
                 "longitude": longitude,
                 "split": split_of(normalised_text(description)),
