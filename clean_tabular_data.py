@@ -48,7 +48,7 @@ def cell_text(cell: Any) -> str:
 
 def clean_cells(raw: pd.DataFrame) -> pd.DataFrame:
     """The columns that are needed, sorted by id: texts are clean, and None where nothing is left or `is_null`."""
-    clean = dict.fromkeys([*COLUMNS, "create_time"], clean_line)
+    clean: dict[str, Callable[[str], str]] = dict.fromkeys([*COLUMNS, "create_time"], clean_line)
     clean |= {"product_name": clean_product_name, "product_description": clean_description}
     products = raw.reindex(columns=[*clean, "latitude", "longitude"])
     for name, function in clean.items():
@@ -73,7 +73,8 @@ def add_place(products: pd.DataFrame) -> pd.DataFrame:
     valid = given["latitude"].between(-90, 90) & given["longitude"].between(-180, 180)
     rows = zip(valid, given["latitude"], given["longitude"], products["location"], strict=True)
     places = [
-        Place(*point, "coordinates") if known else locate(location) or UNKNOWN for known, *point, location in rows
+        Place(latitude, longitude, "coordinates") if known else locate(location) or UNKNOWN
+        for known, latitude, longitude, location in rows
     ]
     columns = pd.DataFrame(places, index=products.index, columns=["latitude", "longitude", "place_rule"])
     return products.assign(**columns)
