@@ -1,7 +1,6 @@
 """predict_category.py: the best model that fits the data folder answers, for a photo, a text, or both."""
 
 import json
-import pickle
 import re
 import shutil
 from dataclasses import asdict
@@ -12,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 from repository import run_script
-from scipy.special import softmax
 from small_encoder import write_small_encoder
 from torch import nn
 from trained_folder import trained_by_two_processes
@@ -147,13 +145,6 @@ def test_models_of_other_categories_do_not_answer(folder, command):
         command("--text", "a hat")
 
 
-def test_a_pickle_runs_nothing(folder, command):
-    replace(folder.fused_model, lambda path: path.write_bytes(pickle.dumps(LABELS)))
-    replace(folder.checkpoint("combined"), lambda path: path.write_bytes(pickle.dumps(LABELS)))
-    _, err = command("--text", "a hat")
-    assert err.count("is unreadable") == 2 and err.endswith("model: text.\n")
-
-
 def test_a_photo_alone_has_the_logits_it_has_among_others(folder, model):
     predictor, photos = without(folder, "fused", "combined", "text"), pixels(5)
     many = network_outputs(model.image_model, photos, evaluation_transform, CPU)
@@ -177,29 +168,10 @@ def test_a_missing_photo_counts_as_the_mean_output_of_its_branch_and_logits_have
     assert text == pytest.approx(expected.detach().numpy(), abs=1e-3)
 
 
-def test_the_fused_model_reads_the_words_beside_the_networks(folder):
-    predictor = load_predictor(folder, CPU)
-    assert predictor.tfidf is not None and predictor.temperature == 1.0
-    violin, hat = (predictor.logits(("thing", f"a {word}"), pixels()[0]) for word in ("violin", "hat"))
-    assert not np.allclose(violin, hat, atol=0.1)
-
-
 def test_the_name_is_given_or_the_first_line(folder, command):
     given = command("--name", "Approx. 2m sofa", "--text", "A few marks", "--json")
     assert given == command("--text", "Approx. 2m sofa\nA few marks", "--json")
     assert given != command("--text", "Approx. 2m sofa", "--json")
-
-
-def test_a_category_for_the_price_is_one_that_the_price_model_has(folder):
-    predictor = load_predictor(folder, CPU)
-    best = predictor.predict("a hat", None, 1).predictions[0]
-    assert predictor.main_category("a hat", None, LABELS) == (
-        best.category,
-        f"{best.probability:.0%} by the fused model, which predicts main categories",
-    )
-    category, reason = predictor.main_category("a hat", None, [label for label in LABELS if label != best.category])
-    assert category is None and best.category in reason
-    assert best.probability == pytest.approx(softmax(predictor.logits(("a hat", ""), None)).max())
 
 
 def test_a_model_does_not_read_what_it_has_no_network_for(folder):
