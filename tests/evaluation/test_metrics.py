@@ -1,10 +1,14 @@
 """Metrics against values computed by hand and by scikit-learn; intervals and calibration."""
 
+import contextlib
+
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, r2_score
 
 from evaluation import metrics
+from marketplace.data_folder import UserError
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PREDICTIONS = np.array([0, 0, 1, 1, 2, 2])
@@ -31,11 +35,6 @@ def test_the_quick_metrics_of_bootstraps_equal_those_of_scikit_learn(right):
     labels, predictions = random_labels(right=right)
     assert metrics.macro_f1(labels, predictions) == pytest.approx(f1_score(labels, predictions, average="macro"))
     assert metrics.r_squared(labels, predictions) == pytest.approx(r2_score(labels, predictions))
-
-
-def test_macro_f1_counts_a_class_that_is_only_predicted():
-    labels, predictions = np.array([0, 0, 2]), np.array([0, 1, 2])
-    assert metrics.macro_f1(labels, predictions) == pytest.approx(f1_score(labels, predictions, average="macro"))
 
 
 def test_price_metrics_by_hand():
@@ -79,7 +78,7 @@ def test_paired_bootstrap_tells_a_real_difference_from_none():
     assert low < 0 < high
 
 
-def test_confident_mistakes_are_one_a_group_the_largest_lead_first():
+def test_confident_mistakes_are_one_a_group_the_largest_margin_first():
     scores = np.array([[5, 0], [3, 0], [9, 0], [0, 1], [0, 4], [8, 0]], float)
     labels, groups = np.array([1, 1, 0, 0, 0, 1]), np.array([7, 7, 7, 8, 9, 9])
     assert metrics.confident_mistakes(scores, labels, groups, 9).tolist() == [5, 0, 3]
@@ -102,3 +101,47 @@ def test_temperature_recovers_by_how_much_logits_were_sharpened():
     labels = np.array([generator.choice(4, p=row) for row in probabilities])
     temperature = metrics.fit_temperature(5 * logits, labels)
     assert temperature == pytest.approx(5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("splits", "options", "sentence"),
+    [
+        ("train train validation test", {}, None),
+        (
+            "train train test test",
+            {},
+            r"the validation split has too few listings \(0 of at least 1\): .* 30 listings for",
+        ),
+        ("train validation test", {"what": "photos"}, r"the train split has too few photos \(1 of at least 2\)"),
+        ("train validation train test", {}, r"all listings of the train split are of one category: "),
+        ("train validation train test", {"categories": 1}, None),
+        ("train train validation", {"splits": ("train", "validation")}, None),
+    ],
+)
+def test_too_few_listings_are_one_sentence_that_names_the_split(splits, options, sentence):
+    products = pd.DataFrame({"split": splits.split()})
+    products["main_category_code"] = products.index % 2
+    with pytest.raises(UserError, match=sentence) if sentence else contextlib.nullcontext():
+        metrics.check_splits(products, **options)
+
+
+def test_the_row_of_a_model_has_its_scores_and_the_majority_baseline():
+    splits = ["train", "train", "train", "validation", "test", "test", "test"]
+    products = pd.DataFrame({"main_category_code": [0, 0, 1, 1, 0, 1, 1], "split": splits})
+    predictions = np.array([0, 0, 0, 1, 1, 1, 1])
+    row = metrics.category_row("ours", "text", "category by photo", products, predictions, 1.5)
+    assert (row["validation"], row["test"], row["baseline"]) == (1, pytest.approx(2 / 3), pytest.approx(1 / 3))
+    assert row["macro_f1"] == pytest.approx(0.4)  # F1 of class 0 is 0, of class 1 2*2/(3+2)
+    assert (row["question"], row["kind"], row["seconds"]) == ("category by photo", "text", 1.5)
+
+
+def test_accuracy_by_the_number_of_train_listings_of_the_leaf():
+    train = ["a"] * 5 + ["b"] * 6 + ["c"] * 12
+    test = ["a", "a", "b", "c", "never seen"]
+    products = pd.DataFrame({"category": train + test, "split": ["train"] * len(train) + ["test"] * len(test)})
+    correct = {"one": np.array([True, False, True, False, False]), "other": np.ones(5, bool)}
+    table = metrics.by_train_listings(correct, products)
+    assert list(table) == ["fewer than 6 (n = 3)", "6 to 11 (n = 1)", "12 or more (n = 1)"]
+    assert table.loc["one"].tolist() == pytest.approx([1 / 3, 1, 0]) and table.loc["other"].tolist() == [1, 1, 1]
+    few = metrics.by_train_listings({"one": np.array([True])}, products.iloc[: len(train) + 1])
+    assert list(few) == ["fewer than 6 (n = 1)"]

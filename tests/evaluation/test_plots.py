@@ -16,7 +16,7 @@ from marketplace.listings import SPLITS
 matplotlib.use("Agg")
 
 
-def test_confusion_matrix_shows_percentages_of_the_true_class_in_the_order_of_the_names():
+def test_confusion_matrix_shows_shares_of_the_true_class_in_the_order_of_the_names():
     labels = np.repeat([0, 1, 2, 3], 10)
     predictions = labels.copy()
     predictions[:4], predictions[20:25] = 2, 0  # 0 and 2 are taken for each other
@@ -25,8 +25,8 @@ def test_confusion_matrix_shows_percentages_of_the_true_class_in_the_order_of_th
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names == ["sofa (10)", "drill (10)", "armchair (10)", "shoe (10)"]
     shares = np.asarray(ax.images[0].get_array())
-    assert shares.sum(axis=1) == pytest.approx(np.full(4, 100))
-    assert shares[0, 2] == pytest.approx(40)
+    assert shares.sum(axis=1) == pytest.approx(np.ones(4))
+    assert shares[0, 2] == pytest.approx(0.4)
 
 
 def test_short_names_end_at_a_word_and_stay_different():
@@ -63,16 +63,19 @@ def test_pictures_can_be_drawn_from_few_rows_and_absent_classes():
     ax = plt.subplots()[1]
     plots.plot_confusion_matrix(np.array([0, 1]), np.array([1, 1]), ["a", "b"], ax, "Two")
     plots.plot_confusion_matrix(np.array([0, 0]), np.array([0, 0]), list("abcd"), ax, "Four")
-    table = pd.DataFrame({"model": "one", "train_listings": ["few", "many"], "listings": [1, 0]})
-    plots.plot_by_train_listings(table.assign(test=[1.0, np.nan], error=np.nan), ["one"], ["tab:red"])
-    figure = plots.photo_grid(np.zeros((7, 8, 8, 3), np.uint8), ["is\nsaid"] * 7, columns=3, title="Seven")
-    assert sum(bool(ax.images) for ax in figure.axes) == 7
+    table = pd.DataFrame({"fewer than 6 (n = 1)": [1.0, 0.5]}, index=["one", "other"])
+    ax = plots.plot_by_train_listings(table, {"other": "tab:red"})
+    assert [bar.get_height() for bar in ax.patches] == [0.5]
     plt.close("all")
 
 
-def test_what_the_font_lacks_is_left_out_of_captions():
-    assert plots.drawable("Lamp 👍 £5\n“new”") == "Lamp  £5\n“new”"
+def test_a_photo_grid_shows_where_a_photo_is_missing_and_leaves_out_what_the_font_lacks():
+    pixels = [*np.zeros((6, 8, 8, 3), np.uint8), None]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots.photo_grid([np.zeros((8, 8, 3), np.uint8)], ["⭐ $5 to $6 👍"]).canvas.draw()
+        figure = plots.photo_grid(pixels, ["Lamp 👍 £5\n“new”, $5 to $6 日本"] * 7, columns=3, title="Seven")
+        figure.canvas.draw()
+    titles = {ax.get_title() for ax in figure.axes if ax.images}
+    assert titles == {"Lamp  £5\n“new”, $5 to $6 "} and sum(bool(ax.images) for ax in figure.axes) == 7
+    assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["no photo"]
     plt.close("all")

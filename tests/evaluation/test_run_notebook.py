@@ -1,9 +1,7 @@
 """The command by which `make run` executes a notebook."""
 
-import subprocess
-import sys
-
 import nbformat
+from repository import run_script
 
 
 def test_a_notebook_runs_with_its_parameters_and_without_a_warning(tmp_path):
@@ -16,22 +14,8 @@ def test_a_notebook_runs_with_its_parameters_and_without_a_warning(tmp_path):
     ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebook.ipynb")
     paths = [str(tmp_path / name) for name in ("notebook.ipynb", "copy.ipynb")]
-    command = [
-        sys.executable,
-        "-m",
-        "evaluation.run_notebook",
-        *paths,
-        "-k",
-        "python3",
-        "-l",
-        "python",
-        "-p",
-        "number",
-        "5",
-    ]
-    result = subprocess.run(
-        [*command, "--no-progress-bar", "--log-output"], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
+    options = ["-k", "python3", "-l", "python", "-p", "number", "5", "--no-progress-bar", "--log-output"]
+    result = run_script("-m", "evaluation.run_notebook", *paths, *options, cwd=tmp_path, timeout=1200)
     assert result.returncode == 0, result.stderr
     assert "the number is 5" in result.stdout + result.stderr
     assert "WARNING" not in result.stdout + result.stderr
