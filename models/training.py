@@ -41,40 +41,23 @@ class Recipe:
     """Hyperparameters of one training run."""
 
     epochs: int
-    batch_size: int  # of all processes together
     learning_rate: float  # the highest of the one-cycle schedule, for layers that start from random initialisation
+    batch_size: int = 32  # of all processes together
     pretrained_factor: float = 1.0  # of that rate, for pretrained layers
-    weight_decay: float = 0.01
+    weight_decay: float = 0.05
     warm_up: float = 0.3  # share of the steps in which the rate rises
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.05
     average_decay: float = 0.0  # of the moving average of the weights; 0 uses the last weights
     scales: tuple[float, ...] = (1.0,)  # of the photos' sides, in equal parts of the epochs: progressive resizing
 
 
-TEXT_RECIPE = Recipe(
-    epochs=8,
-    batch_size=32,
-    learning_rate=2e-4,
-    weight_decay=0.05,
-    label_smoothing=0.05,
-    average_decay=0.98,
-)
-IMAGE_RECIPE = Recipe(
-    epochs=22,
-    batch_size=32,
-    learning_rate=1e-3,
-    weight_decay=0.05,
-    warm_up=0.15,
-    label_smoothing=0.05,
-)
+TEXT_RECIPE = Recipe(epochs=8, learning_rate=2e-4, average_decay=0.98)
+IMAGE_RECIPE = Recipe(epochs=22, learning_rate=1e-3, warm_up=0.15)
 FINE_TUNING_RECIPE = Recipe(  # from trials with EfficientNet-Lite0 on real photos; benchmarks/transfer.py measures it
     epochs=8,
-    batch_size=32,
     learning_rate=5e-4,
     pretrained_factor=0.6,
-    weight_decay=0.05,
     warm_up=0.15,
-    label_smoothing=0.05,
     average_decay=0.98,
     scales=(0.5, 0.5, 0.75, 1.0),
 )
@@ -307,8 +290,10 @@ class Trainer:
         self.learner = learner.to(self.device)
         if self.device.type != "mps":
             learner.to(memory_format=torch.channels_last)
-        # before the average is copied, since it sends the weights of the first process to the others
-        self.parallel = _in_parallel(learner, self.device)
+        torch.backends.cudnn.benchmark = True  # batches keep one size
+        self.parallel: Learner | DistributedDataParallel = learner
+        if distributed.is_initialized():  # sends the weights of the first process to the others
+            self.parallel = DistributedDataParallel(learner, None if self.device.type == "cpu" else [self.device.index])
         self.average = moving_average(learner.model, recipe.average_decay) if recipe.average_decay else None
         self.optimizer = torch.optim.AdamW(
             parameter_groups or [{"params": [p for p in learner.parameters() if p.requires_grad]}],
@@ -442,15 +427,6 @@ def best_epoch(history: Sequence[dict[str, float]]) -> int:
     return scores.index(max(scores))
 
 
-def _in_parallel(learner: Learner, device: torch.device) -> Learner | DistributedDataParallel:
-    """The learner, under torchrun with gradients that are averaged over the processes."""
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True  # batches keep one size
-    if not distributed.is_initialized():
-        return learner
-    return DistributedDataParallel(learner, device_ids=[device.index] if device.type == "cuda" else None)
-
-
 def epoch_line(epoch: dict[str, float], number: int, epochs: int) -> str:
     """An epoch of the learning curves as a line of text."""
     return (
@@ -461,21 +437,15 @@ def epoch_line(epoch: dict[str, float], number: int, epochs: int) -> str:
 
 
 def save_checkpoint(
-    path: Path,
-    model: nn.Module,
-    labels: Sequence[str],
-    *,
-    configuration: dict[str, Any],
-    validation: dict[str, float],
-    **more: Any,
+    path: Path, model: nn.Module, labels: Sequence[str], configuration: dict[str, Any], **more: Any
 ) -> None:
     """Write the weights of `model`, or other `weights` in `more`, whole or not at all.
 
-    `labels` are the names of the classes in order. `configuration` (settings), `validation` (scores) and `more` hold
-    tensors, texts and plain numbers only. Raises OSError when the file cannot be written.
+    `labels` are the names of the classes in order. `configuration` (settings) and `more` hold tensors, texts and plain
+    numbers only. Raises OSError when the file cannot be written.
     """
     content = {"model": type(model).__name__, "weights": model.state_dict(), "labels": list(labels)}
-    content |= {"configuration": configuration, "validation": validation} | more
+    content |= {"configuration": configuration} | more
     with write_whole(path) as partial, open(partial, "wb") as file:
         try:
             torch.save(content, file)
@@ -583,19 +553,13 @@ def photo_trainer(
     train = Batches(photos.pixels, rows, labels, size, train_transform, device, shuffle=True, process=process)
     validation = Batches(photos.pixels, held_out, codes[held_out], size, evaluation_transform, device)
     learner = LeafCategories(model, main_of_leaf)
-    groups = None if head is None else fine_tuning_groups(learner, head, recipe)
-    return Trainer(learner, train, validation, recipe, options, groups)
-
-
-def fine_tuning_groups(learner: Learner, head: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """The trained parameters of a learner in two groups with a learning rate each: those of the network below its
-    `head`, which are pretrained, and the others, which start from random initialisation."""
-    below = set(learner.model.parameters()) - set(head.parameters())
-    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p in below], "lr": recipe.learning_rate * recipe.pretrained_factor},
-        {"params": [p for p in trained if p not in below], "lr": recipe.learning_rate},
+    pretrained = set() if head is None else set(model.parameters()) - set(head.parameters())
+    parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p in pretrained], "lr": recipe.learning_rate * recipe.pretrained_factor},
+        {"params": [p for p in parameters if p not in pretrained], "lr": recipe.learning_rate},
     ]
+    return Trainer(learner, train, validation, recipe, options, groups if pretrained else None)
 
 
 def _examples(examples: Photos | Texts, products: pd.DataFrame, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

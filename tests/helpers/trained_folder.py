@@ -33,6 +33,6 @@ def _train(source: Path, target: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["train_models.py", "--data-dir", str(target), "--epochs", "1", "--image-weights", "none"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, env=environment)
     assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
     (target / "printed.txt").write_text(result.stdout, encoding="utf-8")

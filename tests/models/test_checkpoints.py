@@ -84,16 +84,6 @@ def test_other_categories_or_another_network_are_one_sentence(saved):
     assert torch.equal(model.weight, before)
 
 
-def test_tensors_from_a_gpu_come_to_the_cpu(tmp_path, monkeypatch):
-    model, other = nn.Linear(4, 3), nn.Linear(4, 3)
-    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
-    save_checkpoint(tmp_path / "model.pt", model, LABELS, **ABOUT)
-    monkeypatch.undo()
-    assert b"cuda:0" in (tmp_path / "model.pt").read_bytes()
-    load_checkpoint(tmp_path / "model.pt", other, device="cpu")
-    assert torch.equal(model.weight, other.weight)
-
-
 def test_a_checkpoint_with_the_keys_of_an_earlier_version_is_loaded(tmp_path):
     model, other = nn.Linear(4, 3), nn.Linear(4, 3)
     recipe = {"epochs": 8, "batch_size": 32, "scales": (1.0,), "patience": 0}

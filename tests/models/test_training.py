@@ -212,14 +212,6 @@ def test_a_last_batch_of_one_is_not_trained_on():
     assert all(torch.isfinite(tensor).all() for tensor in photos.state_dict().values())
 
 
-def test_a_class_that_a_split_lacks():
-    inputs, labels = examples()
-    some = labels != 2
-    lacking = [(inputs[some], labels[some])]
-    assert len(fitted(small_model(), validation=lacking)) == 3
-    assert len(fitted(small_model(), train=lacking)) == 3
-
-
 def test_the_figures_of_an_epoch_by_hand():
     model = nn.Linear(3, 3, bias=False)
     with torch.no_grad():
