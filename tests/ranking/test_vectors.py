@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from small_encoder import write_small_encoder
 
 from marketplace.data_folder import UserError
+from models.text_encoder import TextEncoder
 from ranking.index import unit_rows
 from ranking.vectors import (
     SHRINKAGE,
@@ -150,6 +152,11 @@ def test_a_space_of_its_arrays_gives_the_same_vectors(fitted):
         vectors = again.vectors(some)
         assert np.array_equal(vectors, space.vectors(some))
         assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_the_number_of_layers_is_that_of_the_encoder(tmp_path):
+    assert TextEncoder().layers == 2  # of all-MiniLM-L6-v2
+    assert TextEncoder(str(write_small_encoder(tmp_path / "bert"))).layers == 1
 
 
 @pytest.mark.parametrize(("layers", "width"), [(1, 768), (2, 384)])
