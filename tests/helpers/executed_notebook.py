@@ -20,23 +20,29 @@ def copied_folder(sample_folder: Path, folder: Path) -> Path:
 
 
 def execute(
-    name: str, folder: Path, env: Mapping[str, str] | None = None, **parameters: object
+    name: str, folder: Path, env: Mapping[str, str] | None = None, cells: int | None = None, **parameters: object
 ) -> nbformat.NotebookNode:
-    """The notebook after a run, which has to be whole, without a word on stderr and without a path of this machine."""
-    copy = folder / f"executed_{name}.ipynb"
+    """The notebook after a run, which has to be whole, without a word on stderr and without a path of this machine.
+
+    `cells`: only so many of the first ones are run.
+    """
+    source, copy = folder / f"source_{name}.ipynb", folder / f"executed_{name}.ipynb"
+    notebook = nbformat.read(ROOT / f"{name}.ipynb", as_version=4)
+    notebook.cells = notebook.cells[:cells]
+    nbformat.write(notebook, source)
     options = [word for item in {"data_dir": folder, **parameters}.items() for word in ("-p", *item)]
     result = run_script(
-        *("-m", "papermill", ROOT / f"{name}.ipynb", copy, "--cwd", ROOT, "--no-progress-bar", "--log-level", "ERROR"),
+        *("-m", "papermill", source, copy, "--cwd", ROOT, "--no-progress-bar", "--log-level", "ERROR"),
         *options,
         timeout=LIMIT,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | dict(env or {}),
     )
     assert result.returncode == 0, result.stderr[-3000:]
     notebook = nbformat.read(copy, as_version=4)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert not [output for cell in cells for output in cell.outputs if output.get("name") == "stderr"]
-    text = json.dumps([cell.outputs for cell in cells])
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not [output for cell in code for output in cell.outputs if output.get("name") == "stderr"]
+    text = json.dumps([cell.outputs for cell in code])
     assert len(text) < 2_000_000 and str(ROOT) not in text and os.path.expanduser("~/") not in text
     return notebook
 
