@@ -8,6 +8,14 @@ from pathlib import Path
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
+NO_TORCH = """
+import sys
+class NoTorch:
+    def find_spec(self, name, *more):  # skops imports all of scikit-learn, and that torch where it is installed
+        if name == "torch":
+            raise ModuleNotFoundError
+sys.meta_path.insert(0, NoTorch())
+"""  # code after which torch cannot be imported
 
 
 def run_script(*arguments: object, timeout: float = 120, **options) -> subprocess.CompletedProcess:

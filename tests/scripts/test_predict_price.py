@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from priced_listings import listings
-from repository import ROOT
+from repository import NO_TORCH, ROOT
 
 import predict_price
 from marketplace.command_line import run
@@ -86,16 +86,7 @@ def test_an_unknown_category_is_one_sentence(command):
 
 
 def test_with_a_category_no_torch_is_needed(folder):
-    code = f"""
-import sys
-class NoTorch:
-    def find_spec(self, name, *more):  # skops imports all of scikit-learn, and that torch where it is installed
-        if name == "torch":
-            raise ModuleNotFoundError
-sys.meta_path.insert(0, NoTorch())
-sys.argv = ["predict_price.py", "--data-dir", {str(folder)!r}, "--text", "thing", "--category", {LEAF!r}]
-import predict_price
-predict_price.main()
-"""
+    arguments = ["predict_price.py", "--data-dir", str(folder), "--text", "thing", "--category", LEAF]
+    code = f"{NO_TORCH}sys.argv = {arguments!r}\nimport predict_price\npredict_price.main()"
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert f"category: {LEAF}" in printed
