@@ -7,7 +7,6 @@ products_table.json, images_table.json and download_report.json in the data fold
 """
 
 import argparse
-import json
 import re
 from pathlib import Path
 from time import perf_counter
@@ -27,7 +26,6 @@ def table_name(text: str) -> str:
 
 def download_table(database: Database, table: str, path: Path) -> int:
     """Write `table` to `path` as a JSON list of records, whole or not at all, and return the number of rows."""
-    encode = json.JSONEncoder(ensure_ascii=False, default=bytes.hex).encode
     count = 0
     with (
         write_whole(path) as partial,
@@ -36,7 +34,7 @@ def download_table(database: Database, table: str, path: Path) -> int:
     ):
         file.write("[")
         for count, row in enumerate(database.rows(table, NEEDED_COLUMNS.get(table, ())), start=1):
-            file.write((",\n" if count > 1 else "") + encode(row))
+            file.write((",\n" if count > 1 else "") + row)
             advance()
         file.write("]\n")
     return count

@@ -4,6 +4,7 @@ Used by download_products_table.py. A database is PostgreSQL, reached through ps
 """
 
 import contextlib
+import json
 import os
 import select
 import sqlite3
@@ -65,27 +66,28 @@ class Database:
     identity: dict[str, Any]
     password: str = ""
 
-    def rows(self, table: str, needed_columns: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
-        """The rows of `table`, a few in memory at a time: ids as text, everything else as numbers, texts and so on.
+    def rows(self, table: str, needed_columns: tuple[str, ...] = ()) -> Iterator[str]:
+        """The rows of `table`, each as the text of a JSON object, a few in memory at a time; ids are texts.
 
-        PostgreSQL makes JSON of a row: times in ISO 8601, and as text what JSON has no type for. Raises UserError when
-        the table cannot be read or lacks one of `needed_columns`.
+        PostgreSQL makes the JSON itself: times in ISO 8601, and as text what JSON has no type for. Raises UserError
+        when the table cannot be read or lacks one of `needed_columns`.
         """
         target = sqlalchemy.table(table)
         query = sqlalchemy.select(sqlalchemy.text("*")).select_from(target)
+        encode = json.JSONEncoder(ensure_ascii=False, default=bytes.hex).encode
         with self._connection() as connection:
             names = list(connection.execute(query.limit(0)).keys())
             if missing := [name for name in needed_columns if name not in names]:
                 raise UserError(f"the table {table} has no column {', '.join(missing)}: add it, or correct its name.")
-            ids = [name for name in ID_COLUMNS if name in names]
-            as_json = self.engine.name == "postgresql"
-            if as_json:
-                query = sqlalchemy.select(sqlalchemy.func.row_to_json(target.table_valued()))
+            columns = [sqlalchemy.column(name) for name in names]
+            texts = [sqlalchemy.cast(column, sqlalchemy.Text).label(column.name) for column in columns]
+            chosen = [text if text.name in ID_COLUMNS else column for text, column in zip(texts, columns, strict=True)]
+            query = sqlalchemy.select(*chosen).select_from(target)
+            if self.engine.name == "postgresql":
+                record = sqlalchemy.func.row_to_json(query.subquery().table_valued())
+                query = sqlalchemy.select(sqlalchemy.cast(record, sqlalchemy.Text))
             for row in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query):
-                record = row[0] if as_json else dict(zip(names, row, strict=True))
-                for name in ids:
-                    record[name] = None if record[name] is None else str(record[name])
-                yield record
+                yield row[0] if self.engine.name == "postgresql" else encode(dict(zip(names, row, strict=True)))
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlalchemy.Connection]:
