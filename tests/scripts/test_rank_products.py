@@ -62,6 +62,7 @@ def listings(folder) -> pd.DataFrame:
 def a_photo_of(folder) -> tuple[str, str]:
     """A listing with a photo, and that photo's id."""
     index = load_index(folder)
+    assert index is not None
     return index.listings["id"][index.image_rows[0]], str(index.image_ids[0])
 
 
