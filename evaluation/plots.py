@@ -50,7 +50,7 @@ def plot_scores(
     ax: plt.Axes,
     names: Sequence[str],
     scores: Sequence[float],
-    intervals: Sequence[tuple[float, float]],
+    intervals: Sequence[Sequence[float]],
     colours: str | Sequence[str] = MODEL_COLOURS["shallow"],
 ) -> None:
     """Draw one score a row, the first on top, each as a point on the line of its interval."""

@@ -41,11 +41,7 @@ HEADS = {"macro_f1": "macro-F1", "test_precision": "precision", "test_mrr": "MRR
 HEADS |= {"ece_before": "without temperature", "ece_after": "with temperature"}
 SECTIONS = {  # further tables of a results file: by key the sentence above, and the columns (none: all)
     "comparisons": ("Paired bootstrap over the test listings:", ("difference",)),
-    "accuracy_without_seen": (
-        "Test accuracy on all listings, and on those that share no photo and no similar text (Jaccard index of the "
-        "words above 0.5) with train:",
-        (),
-    ),
+    "accuracy_without_seen": ("Test accuracy; new: no photo of train and no text with Jaccard index above 0.5:", ()),
     "accuracy_by_train_listings": ("Test accuracy by the number of train listings of the leaf category:", ()),
     "calibration": ("Expected calibration error on test:", ("ece_before", "ece_after")),
     "interval": ("80% interval on test, and the median of upper / lower bound:", ("coverage", "width")),
@@ -54,15 +50,12 @@ SECTIONS = {  # further tables of a results file: by key the sentence above, and
 NOTE = "All metrics but validation are on the test split. In brackets: 95% bootstrap intervals."
 MISSING = "–"
 REAL = "real: {listings:,} clean listings of the AiCore Facebook Marketplace data"
-MPNET = "sentence-transformers/all-mpnet-base-v2"
+RUN_REAL = "make run DATA_DIR=data IMAGE_WEIGHTS=none"
+WITH_MPNET = f"{RUN_REAL} PARAMETERS='-p encoder sentence-transformers/all-mpnet-base-v2'"
 SOURCES = {  # name of a data set: in short, what it is, and the command that gives its results
     "sample": ("sample", "sample marketplace", "make run IMAGE_WEIGHTS=none"),
-    "real": ("real", REAL, "make run DATA_DIR=data IMAGE_WEIGHTS=none"),
-    "real_mpnet": (
-        "real, all-mpnet-base-v2",
-        f"{REAL}, with all-mpnet-base-v2",
-        f"make run DATA_DIR=data IMAGE_WEIGHTS=none PARAMETERS='-p encoder {MPNET}'",
-    ),
+    "real": ("real", REAL, RUN_REAL),
+    "real_mpnet": ("real, all-mpnet-base-v2", f"{REAL}, with all-mpnet-base-v2", WITH_MPNET),
 }
 ABOUT = (
     "Scores on the test split, with 95% bootstrap intervals in brackets. Of several models the one with the best "
@@ -267,9 +260,15 @@ def plot_models(table: pd.DataFrame) -> plt.Figure:
     """
     kinds, questions = list(MODEL_COLOURS), table["question"].unique()
     heights = [table.loc[table["question"] == question, "model"].nunique() for question in questions]
-    shape = {"height_ratios": heights, "width_ratios": [2.2, 1, 2.2, 1], "figsize": (9.6, 0.19 * sum(heights) + 2)}
-    look = {"sharex": "col", "sharey": "row", "squeeze": False, "layout": "constrained"}
-    figure, axes = plt.subplots(len(questions), 4, **shape, **look)
+    look: dict[str, Any] = {
+        "height_ratios": heights,
+        "width_ratios": [2.2, 1, 2.2, 1],
+        "sharex": "col",
+        "sharey": "row",
+    }
+    figure, axes = plt.subplots(
+        len(questions), 4, squeeze=False, layout="constrained", figsize=(9.6, 0.19 * sum(heights) + 2), **look
+    )
     for line, question in zip(axes, questions, strict=True):
         of_question = table[table["question"] == question]
         models = of_question.sort_values("kind", key=lambda kind: kind.map(kinds.index), kind="stable")[
@@ -278,7 +277,7 @@ def plot_models(table: pd.DataFrame) -> plt.Figure:
         line[0].set_title(question, loc="left", fontsize=9, fontweight="bold")
         for scores, seconds, source in ((*line[:2], "sample"), (*line[2:], "real")):
             rows = of_question[of_question["source"] == source].set_index("model").reindex(models)
-            intervals = [ends if isinstance(ends, list) else [np.nan] * 2 for ends in rows["test_interval"]]
+            intervals = [ends if isinstance(ends, list) else (np.nan, np.nan) for ends in rows["test_interval"]]
             colours = rows["kind"].map(MODEL_COLOURS).fillna("none")
             plot_scores(scores, models, rows["test"], intervals, colours)
             seconds.scatter(rows["seconds"].astype(float).replace(0, np.nan), range(len(models)), s=25, c=colours)
@@ -338,13 +337,13 @@ def page_block(results: Mapping[str, Any]) -> str:
         table = rows_table([{"step": step, "rows": int(count)} for step, count in counts.items()], ("step", "rows"))
         return f"{caption(results)}\n\n{markdown(table)}"
     if "split_sizes" not in results:
-        columns = list(dict.fromkeys(key for row in results["rows"] for key in row))
-        return f"{caption(results)}\n\n{markdown(rows_table(results['rows'], columns))}"
+        keys = list(dict.fromkeys(key for row in results["rows"] for key in row))
+        return f"{caption(results)}\n\n{markdown(rows_table(results['rows'], keys))}"
     blocks = [results_markdown(results)]
-    for key, (sentence, columns) in SECTIONS.items():
-        rows = [{"name": name, **values} for name, values in results.get(key, {}).items()]
+    for section, (sentence, columns) in SECTIONS.items():
+        rows = [{"name": name, **values} for name, values in results.get(section, {}).items()]
         if rows:
-            blocks += [sentence, markdown(rows_table(rows, ("name", *columns) if columns else list(rows[0])))]
+            blocks += [sentence, markdown(rows_table(rows, ("name", *columns) if columns else tuple(rows[0])))]
     return "\n\n".join(blocks)
 
 
