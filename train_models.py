@@ -20,30 +20,16 @@ MODELS = ("text", "image", "combined")
 
 def parse_arguments() -> argparse.Namespace:
     parser = argument_parser("Train TextModel, ImageModel and CombinedModel on the listings of a data folder.")
-    parser.add_argument(
-        "--models",
-        nargs="+",
-        choices=MODELS,
-        default=list(MODELS),
-        help="which networks to train; combined alone takes the text and the image model of an earlier run with the "
-        "same settings, and trains what is missing",
-    )
+    which = "what to train; combined alone takes what an earlier run with the same settings has finished"
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help=which)
     parser.add_argument("--epochs", type=positive_int, help="of each network, instead of its recipe's")
     parser.add_argument("--batch-size", type=positive_int, help="of all processes together, instead of the recipe's")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run with the same settings")
-    parser.add_argument(
-        "--image-weights",
-        default="auto",
-        help="imagenet, none, a file, or auto: $IMAGE_WEIGHTS, or imagenet if possible",
-    )
+    start = "imagenet, none, a file, or auto: $IMAGE_WEIGHTS, or imagenet if possible"
+    parser.add_argument("--image-weights", default="auto", help=start)
     parser.add_argument("--encoder", default="all-MiniLM-L6-v2", help="of texts: a name on the hub, or a folder")
-    parser.add_argument(
-        "--image-size",
-        type=positive_int,
-        default=0,
-        metavar="PIXELS",
-        help="of clean photos (default: suits the weights)",
-    )
+    size = "of clean photos (default: suits the weights)"
+    parser.add_argument("--image-size", type=positive_int, default=0, metavar="PIXELS", help=size)
     parser.add_argument("--seed", type=positive_int, default=7, help="of all random numbers")
     return parser.parse_args()
 
@@ -68,8 +54,7 @@ def train(arguments: argparse.Namespace) -> None:
     products, categories = load_products(data_dir), load_main_categories(data_dir)
     check_splits(products)
     sizes = {split: len(rows_of_split(products, split)) for split in SPLITS}
-    numbers = {"epochs": arguments.epochs, "batch_size": arguments.batch_size}
-    overrides = {name: value for name, value in numbers.items() if value}
+    overrides = {name: value for name in ("epochs", "batch_size") if (value := getattr(arguments, name))}
     combined = "combined" in arguments.models
     rows: list[dict] = []
 
