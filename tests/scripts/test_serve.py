@@ -112,12 +112,6 @@ def test_a_price_is_what_the_command_prints(same_answer, category):
     assert answer["factors"] and answer["low"] < answer["price"] < answer["high"]
 
 
-def test_a_ranking_without_results_says_why(client):
-    answer = client.post("/api/rank", data={"text": "hat", "max_price": "0.01"})
-    assert answer.status_code == 200 and answer.json()["results"] == []
-    assert answer.json()["message"].startswith("no listing meets these filters: ")
-
-
 def test_a_hostile_name_is_a_text_of_json(client):
     answer = client.post("/api/rank", data={"text": EVIL, "top": 100, "max_price": 0.5})
     assert EVIL in [result["product_name"] for result in answer.json()["results"]]
@@ -219,29 +213,15 @@ def test_a_body_without_its_length_is_refused(client):
     assert "has no length" in check_error(answer, 413)
 
 
-ODD = st.text(max_size=60) | st.floats().map(str) | st.sampled_from(["", "0", "1e400", "\0", "🦑"])
-NUMBER = st.floats(1, 1e300).map(str)
-FIELDS = st.fixed_dictionaries(
-    {},
-    optional={
-        "name": ODD,
-        "text": ODD | st.text(min_size=1),
-        "product": st.sampled_from([EVIL_ID, "nothing"]) | ODD,
-        "category": st.sampled_from(["Home & Garden", "home & garden / ", " / "]) | ODD,
-        "max_price": NUMBER | ODD,
-        "near": st.sampled_from(["Leeds", "Reading, Berkshire"]) | ODD,
-        "within": NUMBER | ODD,
-        "location": ODD,
-        "top": st.sampled_from(["1", "7", "100"]) | ODD,
-        "odd": ODD,
-    },
-)
+NAMES = ("text", "name", "product", "category", "max_price", "near", "within", "location", "top", "odd")
+KNOWN = ["", "0", "7", "1e400", "\0", "🦑", " / ", EVIL_ID, "Leeds", "Reading, Berkshire", "Home & Garden"]
+VALUES = st.text(max_size=60) | st.floats().map(str) | st.sampled_from(KNOWN)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     path=st.sampled_from(ENDPOINTS),
-    fields=FIELDS,
+    fields=st.dictionaries(st.sampled_from(NAMES), VALUES),
     content=st.none() | st.binary(max_size=200) | st.binary(max_size=50).map(lambda noise: b"\xff\xd8\xff" + noise),
 )
 def test_no_fields_and_no_photo_make_the_server_fail(client, path, fields, content):
