@@ -79,7 +79,7 @@ class Database:
             names = list(connection.execute(query.limit(0)).keys())
             if missing := [name for name in needed_columns if name not in names]:
                 raise UserError(f"the table {table} has no column {', '.join(missing)}: add it, or correct its name.")
-            columns = [sqlalchemy.column(name) for name in names]
+            columns: list[sqlalchemy.ColumnElement] = [sqlalchemy.column(name) for name in names]
             texts = [sqlalchemy.cast(column, sqlalchemy.Text).label(column.name) for column in columns]
             chosen = [text if text.name in ID_COLUMNS else column for text, column in zip(texts, columns, strict=True)]
             query = sqlalchemy.select(*chosen).select_from(target)
