@@ -17,7 +17,7 @@ from marketplace.data_folder import DataFolder, UserError, write_whole
 from sample_marketplace.drawing import PhotoSpec, encode_photo
 from sample_marketplace.tables import IMAGE_COLUMNS, PRODUCT_COLUMNS, Chunk, chunk_sizes, image_row, make_chunk, new_id
 
-VERSION = 5  # raise it when the same seed gives another marketplace, so that older folders are made again
+VERSION = 6  # raise it when the same seed gives another marketplace, so that older folders are made again
 CHUNKS_AHEAD = 4  # of the writer, by which memory stays bounded
 
 SCHEMA = """

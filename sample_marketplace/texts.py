@@ -121,7 +121,6 @@ MONTHS = ("January", "February", "March", "April", "May", "June", "July", "Augus
           "November", "December")  # fmt: skip
 RELATIVES = ("daughter", "son", "mum", "dad", "wife", "husband", "nan", "uncle", "neighbour", "sister", "partner")
 ROOMS = ("garage", "loft", "spare room", "shed", "hallway", "cellar", "kitchen", "study", "attic", "conservatory")
-FIRST_NAMES = ("Amina", "Ben", "Carys", "Dev", "Ellie", "Fergus", "Grace", "Hamza", "Iris", "Jack", "Kasia", "Lewis")
 
 
 def pick(rng: random.Random, options):
@@ -246,28 +245,10 @@ def write_description(
 
 
 def write_banner(rng: random.Random, text: str, title: str, category: str, town: str) -> str:
-    """The description with the site's banner, which names the category, in one of its forms."""
-    parts = category.split(" / ")
-    place = ", ".join(parts[-2:])
-    day, month, year = 1 + int(rng.random() * 28), pick(rng, MONTHS), 2020 + int(rng.random() * 3)
-    date = f"{day} {month} {year}"
-    body = f"{text} {title}" if rng.random() < 0.8 else text.rstrip(".")
-    chance = rng.random()
-    if chance < 0.7:
-        return f"{body}. Posted by a seller in {place} in {town}. {date}"
-    if chance < 0.75:
-        return f"{body}. Posted by a seller in {place} in {town}. {month} {day}, {year}"
-    if chance < 0.79:
-        return f"{body}. Posted by a seller in {place} in {town}. {day}. {month} {year}"
-    if chance < 0.83:
-        return f"{body}. Posted by a seller in {town}. "
-    if chance < 0.87:
-        return f"{body}. Posted by {pick(rng, FIRST_NAMES)}.{town}. {date}"
-    if chance < 0.91:
-        return f"{body}.Posted by a seller in {place} in {town}. {date}"
-    if chance < 0.95:
-        return f"{body} Posted by a seller in {place} in {town}. {date}"
-    return f"{body}. Posted by a seller in {place} in {town}. {date} {pick(rng, CLOSINGS[:7])}"
+    """The description with the site's banner, which names the category."""
+    place = ", ".join(category.split(" / ")[-2:])
+    date = f"{1 + int(rng.random() * 28)} {pick(rng, MONTHS)} {2020 + int(rng.random() * 3)}"
+    return f"{text} {title}. Posted by a seller in {place} in {town}. {date}"
 
 
 def draw_price(rng: random.Random, kind: Kind, condition: str) -> float:

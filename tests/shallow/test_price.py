@@ -9,6 +9,7 @@ from priced_listings import PRICES, listings
 from skops.io import dump
 
 from marketplace.data_folder import DataFolder, QueryError, UserError
+from marketplace.gazetteer import locate
 from shallow.price import (
     ALPHAS,
     COVERAGE,
@@ -123,7 +124,7 @@ def test_an_estimate_is_what_the_fit_predicts_and_its_factors_multiply_to_it(lev
     assert (estimate.coverage, estimate.category, estimate.location) == (COVERAGE, category, location)
     place = model.place
     if location is not None:
-        town = model.gazetteer.locate(location)
+        town = locate(location)
         place = [town.latitude, town.longitude]
     row = products[products["id"] == listing["id"]].assign(latitude=place[0], longitude=place[1])
     predicted, width = fit.predict(row, level)
