@@ -6,7 +6,7 @@ A location reads `Town, County`. The first rule that applies locates it:
 2. `county name`: a further name that is a town there (`Downend, Bristol` is in Bristol);
 3. `county centre`.
 
-The centre of a county is the town of its name (Bristol), else that in counties.csv, which is right to about 10 km. A
+The centre of a county is that in counties.csv, which is right to about 10 km, else the town of its name (Bristol). A
 name alone is town and county; of several towns it is then the most populous.
 """
 

@@ -21,7 +21,6 @@ SLOW_FILES = (
     "scripts/test_rank_products.py",
     "scripts/test_predict_category.py",
     "scripts/test_clean_images_cluster.py",
-    "scripts/test_clean_tabular_fuzz.py",
     "scripts/test_download_products_table.py",
     "scripts/test_download_images.py",
     "sample_marketplace/test_sample_marketplace.py",

@@ -92,12 +92,6 @@ def test_labels_of_the_sample_are_positions_among_its_categories(sample_folder):
     assert [categories[code] for code in products["main_category_code"]] == products["main_category"].tolist()
 
 
-def test_a_listing_without_split_is_refused(folder):
-    folder.products_table_clean.write_text(json.dumps([listing(0, "train"), listing(1, "holdout")]))
-    with pytest.raises(UserError, match=r"clean_tabular_data\.py again"):
-        load_products(folder.path)
-
-
 def test_missing_inputs_name_the_script_to_run(folder):
     folder.products_table_clean.write_text("[]")
     with pytest.raises(UserError, match="no listing"):
