@@ -10,12 +10,12 @@ from pathlib import Path
 
 from marketplace.command_line import argument_parser, positive_int, print_report, run
 from marketplace.data_folder import DataFolder
-from marketplace.photos import clean_folder, default_workers
+from marketplace.photos import PHOTO_SIZE, clean_folder, default_workers
 
 
 def main() -> None:
     parser = argument_parser("Make the photos ready for learning: square, RGB, on black, all of one size.")
-    parser.add_argument("--size", type=positive_int, default=64, metavar="PIXELS", help="side of the clean photos")
+    parser.add_argument("--size", type=positive_int, default=PHOTO_SIZE, metavar="PIXELS", help="side of each")
     parser.add_argument("--workers", type=positive_int, default=default_workers(), metavar="N", help="processes")
     parser.add_argument("--images", type=Path, metavar="DIR", help="raw photos (default: images in the data folder)")
     parser.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="use a Dask cluster that shares the data folder")

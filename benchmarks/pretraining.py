@@ -29,10 +29,10 @@ from benchmarks.saving import add_save_option, save_rows
 from marketplace.command_line import argument_parser, run
 from marketplace.data_folder import write_whole
 from marketplace.listings import rows_of_split
-from marketplace.photos import Photos, clean_photo
+from marketplace.photos import PHOTO_SIZE, Photos, clean_photo
 from models import ImageModel
 from models.device import gpu_name, pick_device
-from models.image_weights import RANDOM_SIZE, load_image_weights
+from models.image_weights import load_image_weights
 from models.predict import photo_outputs
 from models.training import FINE_TUNING_RECIPE, IMAGE_RECIPE, TrainingOptions, train_image_model
 from sample_marketplace.drawing import COLOURS, PhotoSpec, encode_photo
@@ -61,7 +61,7 @@ def divided_kinds(for_pretraining: int = 4) -> tuple[list[Kind], list[Kind]]:
 
 def draw_pixels(spec: PhotoSpec) -> np.ndarray:
     """A drawn photo as clean pixels (S, S, 3) uint8."""
-    return np.asarray(clean_photo(io.BytesIO(encode_photo(spec)), RANDOM_SIZE))
+    return np.asarray(clean_photo(io.BytesIO(encode_photo(spec)), PHOTO_SIZE))
 
 
 def draw(kinds: Sequence[Kind], counts: dict[str, int]) -> tuple[pd.DataFrame, Photos]:

@@ -34,9 +34,8 @@ from evaluation.tables import dataset_name
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder, write_whole
 from marketplace.listings import load_main_categories, load_products, mean_per_product, rows_of_split
-from marketplace.photos import Photos, clean_missing_photos, load_photos
+from marketplace.photos import PHOTO_SIZE, Photos, clean_missing_photos, load_photos
 from models.device import gpu_name, pick_device
-from models.image_weights import RANDOM_SIZE
 from models.networks import IMAGENET_MEAN, IMAGENET_STD, make_head
 from models.predict import photo_outputs
 from models.text_encoder import ENCODER, load_texts
@@ -178,7 +177,7 @@ def main() -> None:
     folder, products = DataFolder(arguments.data_dir), load_products(arguments.data_dir)
     rows, outputs = [], []
     trainings = [(size, training) for size in arguments.sizes for training in (FROZEN, FINE_TUNED)]
-    for size, training in [(RANDOM_SIZE, RANDOM), *trainings]:
+    for size, training in [(PHOTO_SIZE, RANDOM), *trainings]:
         for share in arguments.shares:
             part = part_of_train(products, share, SEED)
             logits = logits_of(training, folder, size, part)

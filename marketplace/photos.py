@@ -32,6 +32,7 @@ from marketplace.data_folder import DataFolder, UserError, first_line, read_json
 if TYPE_CHECKING:
     import pandas as pd
 
+PHOTO_SIZE = 64  # side of the clean photos in pixels, unless a network was pretrained on larger ones
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 MAX_PIXELS = 120_000_000  # the largest phone cameras have 108 megapixels; more is refused as a decompression bomb
@@ -360,7 +361,7 @@ class Photos:
         return np.array([hashlib.sha256(pixels.tobytes()).hexdigest() for pixels in self.pixels])
 
 
-def load_photos(data_dir: str | Path, products: "pd.DataFrame", image_size: int = 64) -> Photos:
+def load_photos(data_dir: str | Path, products: "pd.DataFrame", image_size: int = PHOTO_SIZE) -> Photos:
     """Decode the clean photos of the listings in `products`, in the order of the listings and then of the photo ids.
 
     Photos of a dropped duplicate belong to the listing that was kept. Photos of unknown listings, photos without a

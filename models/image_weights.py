@@ -10,10 +10,10 @@ from torch import Tensor
 from torchvision.models import ResNet50_Weights
 
 from marketplace.data_folder import UserError
+from marketplace.photos import PHOTO_SIZE
 from models.networks import ImageModel
 
-RANDOM_SIZE = 64  # side of the photos in pixels with random initialisation
-PRETRAINED_SIZE = 224  # and with pretrained weights, which have learned from photos of that size
+PRETRAINED_SIZE = 224  # side in pixels of the photos that pretrained weights have learned from
 SILENCE_SECONDS = 10  # without an answer from the server of the ImageNet weights before a download is given up
 
 
@@ -39,7 +39,7 @@ def initialisation(weights: str | Path) -> str:
 
 def photo_size(weights: str | Path, size: int = 0) -> int:
     """`size`, or for 0 the side in pixels of the photos that suit the initial `weights`, which are not "auto"."""
-    return size or (RANDOM_SIZE if weights == "none" else PRETRAINED_SIZE)
+    return size or (PHOTO_SIZE if weights == "none" else PRETRAINED_SIZE)
 
 
 def load_image_weights(model: ImageModel, weights: str | Path) -> str:

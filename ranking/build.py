@@ -10,7 +10,7 @@ from torch import nn
 
 from marketplace.data_folder import DataFolder, QueryError, UserError
 from marketplace.listings import load_main_categories, load_products, mean_per_product, near_copy_keys
-from marketplace.photos import Photos, load_photos
+from marketplace.photos import PHOTO_SIZE, Photos, load_photos
 from models.device import pick_device
 from models.predict import load_network, photo_outputs, text_outputs
 from models.text_encoder import TextEncoder, Texts, load_texts, product_embeddings
@@ -26,7 +26,7 @@ class Networks:
     text_encoder: TextEncoder | None = None
     image_encoder: nn.Module | None = None  # ImageModel without its last layer: gives the last hidden layer (N, 256)
     image_classifier: nn.Module | None = None  # that last layer: gives the logits (N, C)
-    image_size: int = 64  # pixels
+    image_size: int = PHOTO_SIZE
 
 
 def load_networks(folder: DataFolder, text: bool = True, image: bool = True) -> Networks:
