@@ -1,1 +1,1 @@
-"""Ranking the listings that suit a query."""
+"""Ranking: the listings that are relevant to a query."""
