@@ -118,8 +118,7 @@ clean: ## remove everything made from DATA_DIR's raw data (the sample's raw data
 $(SAMPLE): make_sample_marketplace.py $(wildcard sample_marketplace/*.py) | .venv/installed
 	$(BIN)/python make_sample_marketplace.py --force
 
-# The data scripts know themselves what is already done, so they are always asked (FORCE); what they leave untouched
-# makes nothing after them stale.
+# Each data script skips finished work, so they always run (FORCE); what they leave untouched makes nothing stale.
 $(TABLES): $(SOURCE) FORCE | .venv/installed
 	$(BIN)/python download_products_table.py --data-dir $(DATA_DIR)
 	$(if $(SOURCE),,$(BIN)/python download_images.py --data-dir $(DATA_DIR))

@@ -115,7 +115,8 @@ def clean_products(
     products["split"] = map_cells(lambda text: split_of(normalised_text(text)), products["product_description"])
 
     with_banner, still = (
-        table.loc[products.index, "product_description"].str.contains(BANNER, regex=False) for table in (raw, products)
+        table.loc[products.index, "product_description"].astype(str).str.contains(BANNER, regex=False)
+        for table in (raw, products)
     )
     report = {
         "rows in": len(raw),

@@ -5,6 +5,7 @@ Writes: images/<image id>.jpg, each whole or not at all, and download_images_rep
 Usage:  python download_images.py [--data-dir data] [--workers 16] [--limit N] [--timeout 60]
 """
 
+import multiprocessing
 import re
 import signal
 import time
@@ -16,10 +17,19 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar, run
-from marketplace.data_folder import DataFolder, UserError, read_json, remove_old_partial_files, write_json, write_whole
+from marketplace.data_folder import (
+    NEEDED_COLUMNS,
+    DataFolder,
+    UserError,
+    remove_old_partial_files,
+    write_json,
+    write_whole,
+)
 from marketplace.photos import MAX_PHOTO_BYTES, PhotoError, is_photo, photo_files, starting_workers
 
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")  # no folder, no hidden file, no special character
+MAX_SECONDS = 86_400  # sockets take no number of milliseconds above 2**31
+STARTING_SECONDS = 20  # of a worker process
 session = requests.Session()  # of each worker process
 
 
@@ -81,6 +91,8 @@ def rejected_row(image_id: object, link: object) -> str | None:
 
 
 def main() -> None:
+    from marketplace.listings import read_table  # pandas takes a second, which the workers need not wait for
+
     parser = argument_parser("Fetch the photos that the images table links to.")
     parser.add_argument("--workers", type=positive_int, default=16, help="photos fetched at the same time")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="at most N photos")
@@ -88,7 +100,9 @@ def main() -> None:
     arguments = parser.parse_args()
     start = time.perf_counter()
     folder = DataFolder(arguments.data_dir)
-    rows = {row["id"]: row["bucket_link"] for row in read_json(folder.images_table, "download_products_table.py")}
+    seconds = min(arguments.timeout, MAX_SECONDS)
+    table = read_table(folder.images_table, "download_products_table.py", NEEDED_COLUMNS["images"])
+    rows = dict(zip(table["id"], table["bucket_link"], strict=True))
     folder.images.mkdir(parents=True, exist_ok=True)
     remove_old_partial_files(folder.images)
     present = {image_id for image_id, path in photo_files(folder.images).items() if path.stat().st_size}
@@ -101,7 +115,7 @@ def main() -> None:
             rejected.setdefault(reason, []).append(str(image_id))
         else:
             links[image_id] = link
-    tasks = [(image_id, link, folder.images, arguments.timeout) for image_id, link in links.items()][: arguments.limit]
+    tasks = [(image_id, link, folder.images, seconds) for image_id, link in links.items()][: arguments.limit]
     report: dict[str, Any] = {
         "rows of the table": len(rows),
         "present": len(present & rows.keys()),
@@ -113,13 +127,19 @@ def main() -> None:
         pool = context.Pool(min(arguments.workers, max(1, len(tasks))), prepare_worker)
     try:  # leaving the pool ends its processes, and does not wait for a silent server
         with pool, progress_bar(len(tasks), "photos") as advance:
-            for image_id, reason in pool.imap_unordered(fetch_to_file, tasks):
+            results = pool.imap_unordered(fetch_to_file, tasks)
+            for _ in tasks:
+                image_id, reason = results.next(seconds + STARTING_SECONDS)
                 report["not tried"] -= 1
                 if reason is None:
                     report["fetched"] += 1
                 else:
                     rejected.setdefault(reason, []).append(image_id)
                 advance()
+    except multiprocessing.TimeoutError:  # each worker answers within `seconds`, unless it was killed
+        raise UserError(
+            "a worker process was killed, perhaps for lack of memory: run the command again with fewer --workers."
+        ) from None
     finally:  # a run that is stopped reports what it has done
         report["seconds"] = round(time.perf_counter() - start, 3)
         write_json(folder.report("download_images"), report)

@@ -7,13 +7,14 @@ products_table.json, images_table.json and download_report.json in the data fold
 """
 
 import argparse
+import json
 import re
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from marketplace.command_line import argument_parser, positive_int, progress_bar, run
-from marketplace.data_folder import NEEDED_COLUMNS, DataFolder, read_json, write_json, write_whole
+from marketplace.data_folder import NEEDED_COLUMNS, DataFolder, write_json, write_whole
 from marketplace.database_source import Database, find_database
 
 
@@ -40,10 +41,19 @@ def download_table(database: Database, table: str, path: Path) -> int:
     return count
 
 
+def earlier_downloads(report: Path) -> dict[str, Any]:
+    """The entry of each table in the last report; nothing where there is no report or it has another form."""
+    try:
+        tables = json.loads(report.read_bytes())["tables"]
+        return {name: entry for name, entry in tables.items() if {"source", "bytes"} <= entry.keys()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
 def download_tables(folder: DataFolder, database: Database, tables: list[str], force: bool) -> None:
     """Download the tables that an earlier run has not downloaded from the same source; update the report after each."""
     report_path = folder.report("download")
-    entries = read_json(report_path, "download_products_table.py")["tables"] if report_path.exists() else {}
+    entries = earlier_downloads(report_path)
     report: dict[str, Any] = {"source": database.identity, "downloaded": [], "skipped": [], "tables": entries}
     for table in dict.fromkeys(tables):
         path = folder.path / f"{table}_table.json"

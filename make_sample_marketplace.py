@@ -7,11 +7,11 @@ folder, by default data/sample. The same seed gives the same rows and the same d
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder
+from marketplace.photos import default_workers
 from sample_marketplace.contact_sheet import write_contact_sheet
 from sample_marketplace.files import Settings, make_marketplace
 
@@ -22,7 +22,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--listings", type=positive_int, default=1300, metavar="N", help="rows of products")
     parser.add_argument("--photos", action=argparse.BooleanOptionalAction, default=True, help="draw the photos")
     parser.add_argument("--seed", type=int, default=7, help="another seed, another marketplace")
-    parser.add_argument("--workers", type=positive_int, default=os.cpu_count(), metavar="N", help="processes")
+    parser.add_argument("--workers", type=positive_int, default=default_workers(), metavar="N", help="processes")
     parser.add_argument("--force", action="store_true", help="make it again though it is there")
     parser.add_argument("--contact-sheet", type=Path, metavar="FILE", help="only draw examples by category into FILE")
     return parser.parse_args()

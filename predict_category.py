@@ -26,6 +26,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.image is None and arguments.text is None:
         parser.error("give --image, --text or both")
+    if arguments.name is not None and arguments.text is None:
+        parser.error("--name is the name that belongs to --text: give both")
     return arguments
 
 

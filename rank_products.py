@@ -44,6 +44,8 @@ def parse_arguments() -> argparse.Namespace:
     chosen = parser.parse_args()
     if chosen.text is None and chosen.image is None and chosen.product is None:
         parser.error("give --text, --image or --product")
+    if chosen.name is not None and chosen.text is None:
+        parser.error("--name is the name that belongs to --text: give both")
     if chosen.gallery is not None and chosen.gallery.suffix.lower() not in (".html", ".htm"):
         parser.error("--gallery writes a web page: give a name that ends in .html")
     return chosen

@@ -23,6 +23,7 @@ from marketplace.photos import MAX_PIXELS, PhotoError, query_pixels
 from rank_products import open_index
 from ranking.gallery import photo_jpeg, photo_paths
 from ranking.index import Ranker, Ranking
+from shallow.price import PriceModel
 
 try:
     import uvicorn
@@ -106,7 +107,11 @@ class Api:
 
         self.folder = folder
         self.predictor = load_predictor(folder, pick_device())
-        self.price_model = load_price_model(folder) if folder.price_model.exists() else None
+        self.price_model: PriceModel | None = None
+        try:
+            self.price_model = load_price_model(folder)
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr)
         self.networks = load_networks(folder)
         self.ranker = Ranker(folder, open_index(folder))
         self.image_ids = set(self.ranker.index.image_ids.tolist())

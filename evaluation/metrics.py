@@ -20,7 +20,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """95% percentile bootstrap interval of `metric_function(*arrays)`, the arrays resampled by row (N, ...).
 
-    With `groups` (N,), whole groups are drawn: the photos of one product, say, are not independent of each other.
+    With `groups` (N,), whole groups are drawn: the photos of one product are not independent of each other.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13.
     """
     arrays = tuple(np.asarray(array) for array in arrays)
@@ -109,7 +109,7 @@ def price_metrics(
 
 
 def confident_mistakes(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` rows that are predicted wrongly, one of each group (the photos of a listing, say), int64.
+    """At most `count` rows that are predicted wrongly, one of each group (the photos of a listing), int64.
 
     Sorted by margin between predicted and true class, largest first. `scores` (N, C); `labels`, `groups` (N,).
     """

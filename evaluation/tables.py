@@ -72,8 +72,8 @@ CLEANING_STEPS = ("rows in", "rejected", "rows out", "banners removed", "located
 def processor_name() -> str:
     """Name of the processor's model."""
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.+)", cpuinfo.read_text("utf-8") if cpuinfo.exists() else "", re.MULTILINE)
-    return found[1] if found else platform.processor() or platform.machine()
+    match = re.search(r"^model name\s*: (.+)", cpuinfo.read_text("utf-8") if cpuinfo.exists() else "", re.MULTILINE)
+    return match[1] if match else platform.processor() or platform.machine()
 
 
 def environment(gpu: str | None = None) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def write_results(
         if wrong:
             raise UserError(
                 f"the results of {name} are not written, since {', '.join(wrong)} of {row['model']} is no number: "
-                "give more listings, or look at the data."
+                "give more listings, or check the data."
             )
     written = as_json({"name": name, "dataset": dataset_name(data_dir), "hardware": environment(gpu), **results})
     write_json(DataFolder(data_dir).results / f"{name}.json", written)
@@ -187,7 +187,10 @@ def read_results(data_dir: str | Path) -> list[dict[str, Any]]:
     if not names:
         raise UserError(f"{folder} holds no results: run the notebooks on this data folder first.")
     names.sort(key=lambda name: NOTEBOOKS.index(name) if name in NOTEBOOKS else len(NOTEBOOKS))
-    return [read_json(folder / f"{name}.json", f"{name}.ipynb") for name in names]
+    all_results = [read_json(folder / f"{name}.json", f"{name}.ipynb") for name in names]
+    return [
+        results for results in all_results if isinstance(results, dict) and "rows" in results
+    ]  # others are not ours
 
 
 def read_published(published: Path, source: str, name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tables and photos of a marketplace: read, cleaned, and joined into arrays."""
+"""Tables and photos of a marketplace: read, cleaned and split."""
 
 import os
 

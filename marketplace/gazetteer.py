@@ -6,7 +6,7 @@ A location reads `Town, County`. The first rule that applies locates it:
 2. `county name`: a further name that is a town there (`Downend, Bristol` is in Bristol);
 3. `county centre`.
 
-The centre of a county is that in counties.csv, which is right to about 10 km, else the town of its name (Bristol). A
+The centre of a county is that in counties.csv, accurate to about 10 km, else the town of its name (Bristol). A
 name alone is town and county; of several towns it is then the most populous.
 """
 
@@ -85,7 +85,7 @@ def nearest_town(name: str, centre: Point) -> Point | None:
     return town if distance <= MAX_COUNTY_KM else None
 
 
-@functools.cache
+@functools.lru_cache(10_000)  # queries come from anywhere
 def locate(location: str) -> Place | None:
     """The place of `Town, County`; None where the county is unknown."""
     names = [key for key in map(place_key, location.split(",")) if key]

@@ -19,7 +19,7 @@ CLEAN_COLUMNS = (  # of products_table_clean.json
     *("price", "location", "latitude", "longitude", "split"),
 )
 SPLITS = ("train", "validation", "test")
-LABELS = ("category", "main_category", "main_category_code")  # what a classifier may be asked for
+LABELS = ("category", "main_category", "main_category_code")  # columns that a classifier predicts
 
 
 class Examples(Protocol):
@@ -141,7 +141,7 @@ def near_copy_keys(products: pd.DataFrame, photos: Photos | None = None) -> tupl
     """
     names = [normalised_text(name) or name for name in products["product_name"]]  # emoji alone stay as they are
     texts = [normalised_text(text) or text for text in products["product_description"]]
-    found: list[tuple[int, Hashable]] = list(enumerate(zip(names, texts, strict=True)))
+    row_keys: list[tuple[int, Hashable]] = list(enumerate(zip(names, texts, strict=True)))
     if photos is not None:
         names_with: dict[str, list[frozenset[str]]] = defaultdict(list)  # each photo; no two of them are similar
         for photo, row in zip(photos.hashes(), photos.product_rows.tolist(), strict=True):
@@ -149,8 +149,8 @@ def near_copy_keys(products: pd.DataFrame, photos: Photos | None = None) -> tupl
             similar = [first for first in names_with[photo] if len(words & first) >= 0.5 * len(words | first)]
             if not similar:
                 names_with[photo].append(words)
-            found.append((row, (photo, similar[0] if similar else words)))
-    found.sort(key=lambda item: item[0])
+            row_keys.append((row, (photo, similar[0] if similar else words)))
+    row_keys.sort(key=lambda item: item[0])
     numbers: dict[Hashable, int] = {}
-    keys = [numbers.setdefault(key, len(numbers)) for _, key in found]
-    return np.array(keys, np.int64), np.array([row for row, _ in found], np.int64)
+    keys = [numbers.setdefault(key, len(numbers)) for _, key in row_keys]
+    return np.array(keys, np.int64), np.array([row for row, _ in row_keys], np.int64)

@@ -203,10 +203,10 @@ def on_this_machine(tasks: list[Task], workers: int) -> Iterator[list[Future]]:
 
     Raises UserError when a worker is killed.
     """
-    with starting_workers("alive_progress", "numpy", "PIL.ImageOps") as context:
-        pool = ProcessPoolExecutor(min(workers, len(tasks)), context, end_with_parent)
-        futures = [pool.submit(clean_files, *task) for task in tasks]
     try:
+        with starting_workers("alive_progress", "numpy", "PIL.ImageOps") as context:
+            pool = ProcessPoolExecutor(min(workers, len(tasks)), context, end_with_parent)
+            futures = [pool.submit(clean_files, *task) for task in tasks]
         yield futures
     except BrokenProcessPool:
         raise UserError(
@@ -254,7 +254,7 @@ def clean_photos(
     scheduler: str | None,
     results: dict[str, str | None],
 ) -> None:
-    """Clean photos, given by image id, and add the result of `clean_file` for each to `results` as soon as it is known.
+    """Clean photos, given by image id, and add the result of `clean_file` for each to `results` as it is finished.
 
     Raises UserError when the workers fail.
     """
@@ -272,7 +272,7 @@ def read_manifest(path: Path) -> dict[str, list[int]]:
     """Size and mtime_ns of the source of each clean photo by image id; empty when missing, broken or old."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         manifest = json.loads(path.read_bytes())
-        if manifest["version"] == MANIFEST_VERSION:
+        if manifest["version"] == MANIFEST_VERSION and isinstance(manifest["photos"], dict):
             return manifest["photos"]
     return {}
 

@@ -20,7 +20,7 @@ from ranking.vectors import Features, VectorSpace, fit_space
 
 @dataclass
 class Networks:
-    """The trained networks of a data folder, in evaluation mode, and what they need to know about their inputs."""
+    """The trained networks of a data folder, in evaluation mode, and the settings of their inputs."""
 
     text_model: nn.Module | None = None
     text_encoder: TextEncoder | None = None

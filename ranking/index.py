@@ -45,7 +45,7 @@ def build_inverted_file(vectors: np.ndarray) -> faiss.IndexIVF:
     inverted_file.nprobe = 1
     while True:
         candidates = inverted_file.search(queries, MINIMUM_CANDIDATES)[1]
-        recall = np.mean([np.isin(wanted, found).mean() for wanted, found in zip(exact, candidates, strict=True)])
+        recall = np.mean([np.isin(wanted, rows).mean() for wanted, rows in zip(exact, candidates, strict=True)])
         if recall >= TARGET_RECALL or inverted_file.nprobe == lists:
             return inverted_file
         inverted_file.nprobe = min(lists, 2 * inverted_file.nprobe)
@@ -114,9 +114,10 @@ class ProductIndex:
         order = np.argsort(-scores, kind="stable")
         seen = set() if exclude is None else set(self.keys_of(exclude))
         result = SearchResult([], [], 0)
-        for row, score in zip(rows[order].tolist(), scores[order].tolist(), strict=True):
+        for place in order:
             if len(result.rows) == top:
                 break
+            row, score = int(rows[place]), float(scores[place])
             keys = self.keys_of(row)
             if seen.isdisjoint(keys):
                 seen.update(keys)
@@ -238,7 +239,7 @@ class Ranker:
             degrees = [np.array(self.index.listings[name]) for name in ("latitude", "longitude")]
             distances = distance_km(place.latitude, place.longitude, *degrees)  # (N,)
         allowed = self.allowed(category, max_price, distances, within)
-        found = self.index.search(unit_rows(np.sum(vectors, axis=0)), top, allowed, exclude=row)
+        result = self.index.search(unit_rows(np.sum(vectors, axis=0)), top, allowed, exclude=row)
         listings = self.index.listings
         results = [
             RankedListing(
@@ -247,16 +248,16 @@ class Ranker:
                 distance_km=None if distances is None else round(float(distances[row]), 1),
                 **{name: listings[name][row] for name in SHOWN},
             )
-            for rank, (row, score) in enumerate(zip(found.rows, found.scores, strict=True), start=1)
+            for rank, (row, score) in enumerate(zip(result.rows, result.scores, strict=True), start=1)
         ]
         return Ranking(
             results=results,
-            photos={listings["id"][found_row]: self.index.photos_of(found_row) for found_row in found.rows},
+            photos={listings["id"][place]: self.index.photos_of(place) for place in result.rows},
             product=None if row is None else listings["id"][row],
             product_name=None if row is None else listings["product_name"][row],
             searched=int(allowed.sum()),
-            hidden_duplicates=found.hidden_duplicates,
-            message=None if found.rows else NOTHING,
+            hidden_duplicates=result.hidden_duplicates,
+            message=None if result.rows else NOTHING,
         )
 
     def row(self, listing_id: str) -> int:

@@ -14,7 +14,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from marketplace.data_folder import DataFolder, QueryError
+from marketplace.data_folder import DataFolder, QueryError, UserError
 from marketplace.gazetteer import locate
 from marketplace.listing_text import clean_line, joined_text, query_parts
 from marketplace.listings import main_of
@@ -105,6 +105,8 @@ def fit_price_model(products: pd.DataFrame, seed: int = 7, folds: int = 5) -> Pr
     `products` is the table of `load_products`. Raises UserError when no text of train has a word that is kept.
     """
     train = products[products["split"] == "train"]
+    if train["group"].nunique() < 2:
+        raise UserError("the train split has fewer than two different descriptions: give more listings.")
     log_price = np.log(train["price"].to_numpy())
     splitter = GroupKFold(max(2, min(folds, train["group"].nunique() // 2)), shuffle=True, random_state=seed)
     levels = [level.value for level in CategoryLevel]

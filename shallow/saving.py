@@ -8,6 +8,8 @@ from skops.io import dump, load
 
 from marketplace.data_folder import UserError, write_whole
 
+VERSION = 2  # raise it when models would be read differently: earlier files are then made anew
+
 
 def save_model(path: Path, content: dict[str, Any]) -> None:
     """Write models and what they mean, whole or not at all.
@@ -15,7 +17,7 @@ def save_model(path: Path, content: dict[str, Any]) -> None:
     `content` holds scikit-learn's own classes, `WordVectorizer`, arrays and plain values: no other class can be loaded.
     """
     with write_whole(path) as partial:
-        dump(content, partial, compression=ZIP_DEFLATED)  # the words take a twentieth of the space
+        dump(content | {"version": VERSION}, partial, compression=ZIP_DEFLATED)  # a twentieth of the space
 
 
 def load_model(path: Path, made_by: str = "train_models.py") -> dict[str, Any]:
@@ -23,6 +25,9 @@ def load_model(path: Path, made_by: str = "train_models.py") -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"the model {path} is missing: run {made_by} first.")
     try:
-        return load(path, trusted=["shallow.words.WordVectorizer"])
+        content = load(path, trusted=["shallow.words.WordVectorizer"])
     except Exception as error:  # a damaged file fails in many ways, all of them harmless: skops runs no code of a file
         raise UserError(f"the model {path} is unreadable ({type(error).__name__}): run {made_by} again.") from None
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        raise UserError(f"the model {path} is of another version of this project: run {made_by} again.")
+    return content

@@ -27,7 +27,7 @@ MIN_LOG_PROBABILITY = np.log(1e-6)  # also of a category without a train listing
 
 
 class WordVectorizer(TfidfVectorizer):
-    """TF-IDF weighted words. Raises UserError when no text has a word to keep: of stop words or emoji alone, say."""
+    """TF-IDF weighted words. Raises UserError when no text has a word to keep (only stop words or emoji)."""
 
     def fit_transform(self, raw_documents, y=None):
         try:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from repository import ROOT, made_once, run_script
 
+import marketplace  # noqa: F401  sets how threads wait, before torch is imported
+
 # Test files that take more than about five seconds, the longest first. They start first, so that parallel processes
 # end at about the same time; `make test-quick` leaves them out.
 SLOW_FILES = (

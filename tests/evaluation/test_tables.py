@@ -29,7 +29,7 @@ from evaluation.tables import (
     with_tables,
     write_results,
 )
-from marketplace.data_folder import UserError, write_json
+from marketplace.data_folder import DataFolder, UserError, write_json
 
 SECRET = "56dc481a-8974-4f10-a5db-85157530d971"  # an id, or a text of a listing
 ROW = {"task": "ranking", "question": "ranking", "metric": "NDCG@10", "test_interval": [0.125, 0.5]}
@@ -109,6 +109,7 @@ def test_a_table_leaves_out_columns_without_values_and_the_metric_that_all_share
 def test_the_command_prints_each_file_in_the_order_of_the_notebooks(data_dir):
     for name in ("own_command", "tabular_linear_regression"):
         write_results(data_dir, name, RESULTS)
+    (DataFolder(data_dir).results / "of_others.json").write_text('["no results"]')
     printed = run_script("-m", "evaluation.tables", "--data-dir", data_dir)
     assert printed.returncode == 0 and printed.stderr == ""
     lines = printed.stdout.splitlines()

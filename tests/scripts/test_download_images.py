@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from photo_server import PHOTO, photo_server
 from postgres_server import free_port
@@ -153,6 +154,24 @@ def test_ctrl_c_does_not_wait_for_a_silent_server(server, folder):
     assert process.returncode == 130 and "Ctrl-C" in errors and errors.count("\n") == 1, errors
     assert "fetched: 1" in output and report_of(folder)["not tried"] == 9
     assert set(photos_in(folder)) == {"good.jpg"}
+
+
+def test_a_killed_worker_ends_the_run_in_one_sentence(server, folder):
+    write_links(folder, {"good": server.link("good/1.jpg"), "slow": server.link("silent/1")})
+    process = start_fetch(folder, "--workers", 2, "--timeout", 3)
+    wait_for((folder.images / "good.jpg").exists)
+    for server_of_workers in psutil.Process(process.pid).children():
+        for worker in server_of_workers.children():
+            worker.kill()
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 1 and "a worker process was killed" in errors, errors
+
+
+def test_a_table_without_links_is_one_sentence(folder):
+    write_json(folder.images_table, [{"id": "a", "product_id": "p"}])
+    process = start_fetch(folder)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 1 and errors.count("\n") == 1 and "has no column bucket_link" in errors, errors
 
 
 def test_no_photo_at_all_is_one_sentence(folder):

@@ -135,6 +135,8 @@ def test_a_table_that_is_there_is_skipped_until_its_source_is_another(marketplac
     assert report["tables"]["images"]["rows"] == 3, "the entry of the other table is kept"
     (marketplace.folder / "products_table.json").write_text("[]")  # written by somebody else
     assert "products: 2 rows" in marketplace.download().stdout
+    (marketplace.folder / "download_report.json").write_text('{"tables": {"products": {"rows": 2}}}')  # of another form
+    assert "products: 2 rows" in marketplace.download().stdout
     with fresh_marketplace(postgres, tmp_path_factory.mktemp("other"), rows=5) as other:
         marketplace.write_credentials(DATABASE=other.database)
         assert "products: 5 rows" in marketplace.download().stdout

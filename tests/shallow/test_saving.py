@@ -98,6 +98,13 @@ def test_a_byte_changed_anywhere_is_one_sentence_or_harmless(tmp_path):
     assert refused > 30
 
 
+def test_a_file_of_an_earlier_version_is_one_sentence(tmp_path):
+    for content in ({"labels": LABELS}, LABELS):
+        dump(content, tmp_path / "model.skops")
+        with pytest.raises(UserError, match=r"of another version of this project: run train_models\.py again\.$"):
+            load_model(tmp_path / "model.skops")
+
+
 def test_a_truncated_and_a_missing_file_are_one_sentence(tmp_path):
     path = tmp_path / "model.skops"
     with pytest.raises(UserError, match=r"^the model .* is missing: run train_models\.py first\.$"):
