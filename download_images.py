@@ -9,6 +9,8 @@ import multiprocessing
 import re
 import signal
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +27,24 @@ from marketplace.data_folder import (
     write_json,
     write_whole,
 )
-from marketplace.photos import MAX_PHOTO_BYTES, PhotoError, is_photo, photo_files, starting_workers
+from marketplace.photos import (
+    MAX_PHOTO_BYTES,
+    WORKER_KILLED,
+    PhotoError,
+    end_with_parent,
+    is_photo,
+    photo_files,
+    starting_workers,
+)
 
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")  # no folder, no hidden file, no special character
 MAX_SECONDS = 86_400  # sockets take no number of milliseconds above 2**31
-STARTING_SECONDS = 20  # of a worker process
 session = requests.Session()  # of each worker process
 
 
 def prepare_worker() -> None:
-    """Try again where a server is busy or fails for a moment."""
+    """Limit the seconds of a photo, and try again where a server is busy or fails for a moment."""
+    end_with_parent()
     signal.signal(signal.SIGALRM, stop_slow_photo)
     retry = urllib3.Retry(2, status_forcelist=(429, 500, 502, 503, 504), backoff_factor=0.5, raise_on_status=False)
     for scheme in ("http://", "https://"):
@@ -91,13 +101,14 @@ def rejected_row(image_id: object, link: object) -> str | None:
 
 
 def main() -> None:
-    from marketplace.listings import read_table  # pandas takes a second, which the workers need not wait for
-
     parser = argument_parser("Fetch the photos that the images table links to.")
     parser.add_argument("--workers", type=positive_int, default=16, help="photos fetched at the same time")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="at most N photos")
     parser.add_argument("--timeout", type=positive_int, default=60, metavar="SECONDS", help="time limit of one photo")
     arguments = parser.parse_args()
+
+    from marketplace.listings import read_table  # pandas takes a second, which --help and the workers need not wait for
+
     start = time.perf_counter()
     folder = DataFolder(arguments.data_dir)
     seconds = min(arguments.timeout, MAX_SECONDS)
@@ -123,24 +134,24 @@ def main() -> None:
         "not tried": len(links),
         "rejected": rejected,
     }
-    with starting_workers("alive_progress", "numpy", "PIL.ImageOps", "requests") as context:
-        pool = context.Pool(min(arguments.workers, max(1, len(tasks))), prepare_worker)
-    try:  # leaving the pool ends its processes, and does not wait for a silent server
-        with pool, progress_bar(len(tasks), "photos") as advance:
-            results = pool.imap_unordered(fetch_to_file, tasks)
-            for _ in tasks:
-                image_id, reason = results.next(seconds + STARTING_SECONDS)
+    try:
+        with starting_workers("alive_progress", "numpy", "PIL.ImageOps", "requests") as context:
+            pool = ProcessPoolExecutor(min(arguments.workers, max(1, len(tasks))), context, prepare_worker)
+            futures = [pool.submit(fetch_to_file, task) for task in tasks]
+        with progress_bar(len(tasks), "photos") as advance:
+            for future in as_completed(futures):
+                image_id, reason = future.result()
                 report["not tried"] -= 1
                 if reason is None:
                     report["fetched"] += 1
                 else:
                     rejected.setdefault(reason, []).append(image_id)
                 advance()
-    except multiprocessing.TimeoutError:  # each worker answers within `seconds`, unless it was killed
-        raise UserError(
-            "a worker process was killed, perhaps for lack of memory: run the command again with fewer --workers."
-        ) from None
-    finally:  # a run that is stopped reports what it has done
+    except BrokenProcessPool:
+        raise UserError(WORKER_KILLED) from None
+    finally:  # a run that is stopped reports what it has done, and does not wait for a silent server
+        for process in multiprocessing.active_children():
+            process.terminate()
         report["seconds"] = round(time.perf_counter() - start, 3)
         write_json(folder.report("download_images"), report)
         print_report(report)

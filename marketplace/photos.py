@@ -43,6 +43,10 @@ CLUSTER_SECONDS = 10  # to reach a scheduler, and for its first worker to appear
 SILENCE_SECONDS = 120  # of a cluster; a task takes seconds
 MANIFEST_VERSION = 3  # raise it when the same photo would come out differently: all photos are then cleaned again
 TASK_PHOTOS = 16  # photos for a worker at a time: few, so that Ctrl-C need not wait long
+WORKER_KILLED = (
+    "a worker process was killed, perhaps for lack of memory: finished photos are kept, run the command again with "
+    "fewer --workers."
+)
 Task = tuple[list[Path], Path, int]  # the arguments of `clean_files`
 
 
@@ -209,10 +213,7 @@ def on_this_machine(tasks: list[Task], workers: int) -> Iterator[list[Future]]:
             futures = [pool.submit(clean_files, *task) for task in tasks]
         yield futures
     except BrokenProcessPool:
-        raise UserError(
-            "a worker process was killed, perhaps for lack of memory: finished photos are kept, "
-            "run the command again with fewer --workers."
-        ) from None
+        raise UserError(WORKER_KILLED) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
