@@ -6,10 +6,10 @@ PARAMETERS ?=
 # what ImageModel starts from: ImageNet weights if they can be had (auto), none, imagenet, or a file
 IMAGE_WEIGHTS ?= auto
 export IMAGE_WEIGHTS
-# waiting threads sleep instead of spinning: as fast alone, up to ten times as fast beside another busy process
+# waiting threads soon sleep instead of spinning, which slows training beside another busy process
 export OMP_WAIT_POLICY ?= passive
-export GOMP_SPINCOUNT ?= 0
-# glibc keeps the memory of a training step for the next one: a fifth faster (python -m benchmarks.threads)
+export GOMP_SPINCOUNT ?= 1000
+# glibc keeps the memory of a training step for the next one (python -m benchmarks.threads measures both)
 export MALLOC_MMAP_THRESHOLD_ ?= 4000000000
 export MALLOC_TRIM_THRESHOLD_ ?= 16000000000
 
