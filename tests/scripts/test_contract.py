@@ -40,10 +40,10 @@ def test_a_missing_data_folder_gets_one_sentence_and_status_1(script, tmp_path):
     assert not (tmp_path / "nothing").exists()
 
 
-def test_waiting_threads_sleep_unless_the_environment_says_otherwise():
+def test_waiting_threads_soon_sleep_unless_the_environment_says_otherwise():
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     code = f"import marketplace, os, sys; print([os.environ[name] for name in {names}], 'torch' in sys.modules)"
     clean = {name: value for name, value in os.environ.items() if name not in names}
-    for own, expected in (({}, ["passive", "0"]), ({"OMP_WAIT_POLICY": "active"}, ["active", "0"])):
+    for own, expected in (({}, ["passive", "1000"]), ({"OMP_WAIT_POLICY": "active"}, ["active", "1000"])):
         result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=clean | own, capture_output=True, text=True)
         assert result.stdout == f"{expected} False\n"
