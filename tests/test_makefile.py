@@ -30,7 +30,9 @@ def project(tmp_path) -> Path:
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)
     (programs / "python").write_text(PYTHON)
-    (programs / "python").chmod(0o755)
+    (programs / "pip").write_text(f"#!/bin/sh\necho pip 1.0 from {programs}\n")
+    for program in programs.iterdir():
+        program.chmod(0o755)
     for name in ("installed", "test-installed"):
         (tmp_path / ".venv" / name).touch()
     return tmp_path
@@ -185,6 +187,31 @@ def test_clean_deletes_nothing_in_a_folder_without_tables(project):
     before = sorted(project.rglob("*"))
     assert "nothing is deleted in docs: it holds no tables" in make(project, "clean", "DATA_DIR=docs")
     assert sorted(project.rglob("*")) == before
+
+
+def test_an_environment_that_does_not_work_is_made_anew(project):
+    """Made by the real Python, and without packages: what make would install is not asked for."""
+    make(project, ".venv/bin/python")
+    kept = project / ".venv" / "kept"
+    kept.touch()
+    make(project, ".venv/bin/python")
+    assert kept.exists()
+
+    def assert_made_anew(folder: Path) -> None:
+        assert (folder / ".venv" / "kept").exists()
+        make(folder, ".venv/bin/python")
+        assert not (folder / ".venv" / "kept").exists()
+        assert subprocess.run([folder / ".venv" / "bin" / "pip", "--version"], capture_output=True).returncode == 0
+        (folder / ".venv" / "kept").touch()
+
+    for link in (project / ".venv" / "bin").glob("python*"):  # its Python was removed
+        link.unlink()
+    assert_made_anew(project)
+    for package in (project / ".venv").glob("lib/python*/site-packages/pip"):  # it was killed while it was made
+        shutil.rmtree(package)
+    assert_made_anew(project)
+    moved = project.rename(project.with_name("moved"))
+    assert_made_anew(moved)
 
 
 def test_run_says_what_to_expect_of_this_processor(project):
