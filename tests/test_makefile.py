@@ -46,7 +46,7 @@ def environment() -> dict[str, str]:
 
 def make(project: Path, *arguments: str) -> str:
     result = subprocess.run(
-        ["make", *arguments], cwd=project, env=environment(), capture_output=True, text=True, timeout=60
+        ["make", *arguments], cwd=project, env=environment(), capture_output=True, text=True, timeout=600
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
