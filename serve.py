@@ -23,7 +23,6 @@ from marketplace.photos import MAX_PIXELS, PhotoError, query_pixels
 from rank_products import open_index
 from ranking.gallery import photo_jpeg, photo_paths
 from ranking.index import Ranker, Ranking
-from shallow.price import PriceModel
 
 try:
     import uvicorn
@@ -107,7 +106,7 @@ class Api:
 
         self.folder = folder
         self.predictor = load_predictor(folder, pick_device())
-        self.price_model: PriceModel | None = None
+        self.price_model: Any = None  # a PriceModel, if there is one
         try:
             self.price_model = load_price_model(folder)
         except UserError as error:
