@@ -89,7 +89,7 @@ def test_a_name_and_a_text_find_the_listing_that_they_are_from(results, listings
 def test_text_photo_and_listing_work_together(results, folder):
     listing, photo = a_photo_of(folder)
     image = ["--image", folder.images / f"{photo}.jpg"]
-    assert listing in [result["id"] for result in results(*image, "--top", 3)]
+    assert listing in [result["id"] for result in results(*image, "--top", 10)]
     alone = results("--text", "garden bench")
     together = results("--text", "garden bench", *image, "--product", listing)
     assert [result["id"] for result in alone] != [result["id"] for result in together]
