@@ -40,12 +40,6 @@ SOURCE = $(SAMPLE)
 MADE += images marketplace.db
 endif
 
-# an environment whose pip does not run, or runs elsewhere, is made anew: its Python was removed or upgraded, the folder
-# was moved, or its making was killed
-ifeq ($(shell $(BIN)/pip --version 2>/dev/null | grep -F '$(realpath .venv)/'),)
-$(shell rm -rf .venv)
-endif
-
 .DELETE_ON_ERROR:
 .PHONY: help run expect serve test test-quick test-browser lint sample notebooks tables lock clean FORCE
 

@@ -189,30 +189,5 @@ def test_clean_deletes_nothing_in_a_folder_without_tables(project):
     assert sorted(project.rglob("*")) == before
 
 
-def test_an_environment_that_does_not_work_is_made_anew(project):
-    """Made by the real Python, and without packages: what make would install is not asked for."""
-    make(project, ".venv/bin/python")
-    kept = project / ".venv" / "kept"
-    kept.touch()
-    make(project, ".venv/bin/python")
-    assert kept.exists()
-
-    def assert_made_anew(folder: Path) -> None:
-        assert (folder / ".venv" / "kept").exists()
-        make(folder, ".venv/bin/python")
-        assert not (folder / ".venv" / "kept").exists()
-        assert subprocess.run([folder / ".venv" / "bin" / "pip", "--version"], capture_output=True).returncode == 0
-        (folder / ".venv" / "kept").touch()
-
-    for link in (project / ".venv" / "bin").glob("python*"):  # its Python was removed
-        link.unlink()
-    assert_made_anew(project)
-    for package in (project / ".venv").glob("lib/python*/site-packages/pip"):  # it was killed while it was made
-        shutil.rmtree(package)
-    assert_made_anew(project)
-    moved = project.rename(project.with_name("moved"))
-    assert_made_anew(moved)
-
-
 def test_run_says_what_to_expect_of_this_processor(project):
     assert re.search(r"this processor has (no )?bfloat16: .* minutes", make(project, "run"))
