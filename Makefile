@@ -51,7 +51,7 @@ run: expect $(COPIES) ## set up, run data scripts and notebooks on DATA_DIR, pri
 
 expect:
 	@grep -qsE '(avx512_bf16|amx_bf16| bf16)' /proc/cpuinfo \
-		&& echo "this processor has bfloat16: the sample takes about 7 minutes on two cores, after the installation" \
+		&& echo "this processor has bfloat16: the sample takes about 14 minutes on two cores, after the installation" \
 		|| echo "this processor has no bfloat16: the sample takes about 30 minutes on two cores, after the installation"
 
 serve: .venv/serve-installed ## set up, then serve DATA_DIR as a page and an API on this machine
