@@ -235,7 +235,7 @@ class Ranker:
         if near is not None:
             place = locate(near)
             if place is None:
-                raise QueryError(f"no place is known as {near!r}: write it as in a listing, e.g. 'Reading, Berkshire'.")
+                raise QueryError(f"the place {near!r} is unknown: write it as in a listing, e.g. 'Reading, Berkshire'.")
             degrees = [np.array(self.index.listings[name]) for name in ("latitude", "longitude")]
             distances = distance_km(place.latitude, place.longitude, *degrees)  # (N,)
         allowed = self.allowed(category, max_price, distances, within)

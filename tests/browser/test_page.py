@@ -267,7 +267,7 @@ def test_whatever_is_shown_is_text(page):
 def test_an_error_is_a_sentence_in_its_place(page):
     page.open("?text=lamp&near=Atlantis%2C+Nowhere")
     for section in ("price", "rank"):
-        assert "No place is known as 'Atlantis, Nowhere'" in page.text(f"#{section}-answer .fault")
+        assert "The place 'Atlantis, Nowhere' is unknown" in page.text(f"#{section}-answer .fault")
     assert page.text("#status") == "" and not page.all(".cards li")
     assert len(page.all(".bars meter")) == 5  # the other answers stand
     page.expected_messages = 2  # those of the answers 422

@@ -192,7 +192,7 @@ def test_the_gallery_is_one_page_that_needs_nothing_else(rank, folder, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--text", "lamp", "--near", "Atlantis, Nowhere"], "no place is known as 'Atlantis, Nowhere'"),
+        (["--text", "lamp", "--near", "Atlantis, Nowhere"], "the place 'Atlantis, Nowhere' is unknown"),
         (["--text", "lamp", "--within", "5"], "a distance needs a place"),
         (["--product", "nothing"], "no listing has the id 'nothing'"),
         (["--product", "00000000-evil", "--category", "Cars"], "no listing is in 'Cars'"),
