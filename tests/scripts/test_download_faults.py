@@ -65,7 +65,7 @@ def test_a_connection_that_fails(changes, words, marketplace):
 @pytest.mark.parametrize(
     ("sqlstate", "advice"),
     [
-        ("42501", "ask for the right to SELECT"),
+        ("42501", "ask for the right to SELECT all of its rows"),
         ("40001", "run the command again later"),  # a replica: canceling statement due to conflict with recovery
         ("57P01", "run the command again later"),
         ("22012", "correct that, and run the command again"),
