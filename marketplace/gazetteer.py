@@ -24,9 +24,8 @@ import numpy as np
 COUNTRY_CODES = frozenset({"GB", "IM", "JE", "GG"})
 MIN_POPULATION = 500
 MIN_ALTERNATIVE_NAME = 4  # characters; shorter ones are codes (`SK`, which is Saskatchewan, too)
-NATIONS = frozenset(
-    {"uk", "gb", "united kingdom", "great britain", "england", "scotland", "wales", "northern ireland", "ni"}
-)
+COUNTRY = frozenset({"uk", "gb", "united kingdom", "great britain"})
+NATIONS = frozenset({"england", "scotland", "wales", "northern ireland", "ni"})
 # behind the county or instead of it: `Reading, Berkshire RG1 1AA`, `Reading, RG1`
 POSTCODE = re.compile(r"[\s,]+[a-z]{1,2}[0-9][a-z0-9]?(?: ?[0-9][a-z]{2})?(?=\s*(?:,|$))", re.IGNORECASE)
 MAX_COUNTY_KM = 80  # from a town to the centre of its county
@@ -95,10 +94,10 @@ def nearest_town(name: str, centre: Point) -> Point | None:
 @functools.cache
 def locate(location: str) -> Place | None:
     """The place of `Town, County`; None where the county, or a last name behind it, is unknown (`York, PA, USA`)."""
-    names = [key for key in map(place_key, POSTCODE.sub("", location).split(",")) if key]
+    names = [key for key in map(place_key, POSTCODE.sub("", location).split(",")) if key and key not in COUNTRY]
     counties = names[1:] or names
     centres = [county_centres().get(name) or next(iter(towns_by_name().get(name, [])), None) for name in counties]
-    centre = next(filter(None, reversed(centres)), None)  # `Ashford, Surrey, UK` is in Surrey
+    centre = next(filter(None, reversed(centres)), None)  # `Ashford, Surrey, England` is in Surrey
     if centre is None or (centres[-1] is None and counties[-1] not in NATIONS):
         return None
     for position, name in enumerate(names):

@@ -4,14 +4,15 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 
 import pytest
-from marketplace_database import assert_refused, fresh_marketplace, wait_for
+from marketplace_database import assert_refused, fill, fresh_marketplace, product, wait_for
 from postgres_server import free_port
-from repository import ROOT
+from repository import ROOT, run_script
 
 LONG = 150_000  # rows that take more than a second
 CHECK = "check ENDPOINT, PORT, USER, PASSWORD, DATABASE and SSLMODE"
@@ -79,6 +80,45 @@ def test_a_statement_that_fails(sqlstate, advice, marketplace):
         "category, product_description, price, location FROM old"
     )
     refused(marketplace, f"cannot be read (the reason): {advice}.")
+
+
+def test_what_the_server_hides_is_not_an_empty_table(marketplace):
+    """The password is a word of the sentence, and is not starred out of it."""
+    reader = f"reader_of_{marketplace.database}"
+    marketplace.execute(f"CREATE ROLE {reader} LOGIN PASSWORD 'permission'; GRANT SELECT ON products TO {reader}")
+    marketplace.write_credentials(USER=reader, PASSWORD="permission")
+    for statement, words in (
+        (f"REVOKE SELECT ON products FROM {reader}", "permission denied for table products): ask for the right"),
+        (
+            f"GRANT SELECT ON products TO {reader}; ALTER TABLE products ENABLE ROW LEVEL SECURITY",
+            "affected by row-level security policy",
+        ),
+        ("CREATE SCHEMA sales; ALTER TABLE products SET SCHEMA sales", "schemas with a table of that name: sales)"),
+    ):
+        marketplace.execute(statement)
+        refused(marketplace, words)
+
+
+def test_sqlite_in_a_folder_that_may_only_be_read(tmp_path):
+    """The database keeps a journal (WAL): where that is empty the database is read, else the sentence names it."""
+    fill(f"sqlite:///{tmp_path}/shop.db", [product(1)], [])
+    code = f"""
+import os
+from pathlib import Path
+from marketplace.database_source import sqlite_database
+os.geteuid() or os.setuid(65534)  # root may write anywhere
+print(len(list(sqlite_database(Path({str(tmp_path / "shop.db")!r}), "here").rows("products"))))
+"""
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(0o755)
+    with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+    tmp_path.chmod(0o555)
+    assert run_script("-c", code).stdout == "1\n"
+    tmp_path.chmod(0o755)
+    (tmp_path / "shop.db-wal").write_bytes(b"not merged")
+    tmp_path.chmod(0o555)
+    assert "copy the database, with its journal" in run_script("-c", code).stderr
 
 
 def test_a_server_that_connects_and_stays_silent(marketplace):
