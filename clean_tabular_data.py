@@ -48,32 +48,28 @@ def map_cells(function: Callable, column: pd.Series) -> pd.Series:
 
 def clean_cells(raw: pd.DataFrame) -> pd.DataFrame:
     """The columns that are needed, sorted by id: texts are clean, and None where nothing is left or `is_null`."""
-    clean: dict[str, Callable[[str], str]] = dict.fromkeys([*COLUMNS, "create_time"], clean_line)
-    clean |= {"product_name": clean_product_name, "product_description": clean_description, "price": str}
+    clean: dict[str, Callable] = dict.fromkeys([*COLUMNS, "create_time"], clean_line)
+    clean |= {"product_name": clean_product_name, "product_description": clean_description}
+    clean |= {"id": key_text, "price": str}
     products = raw.reindex(columns=[*clean, "latitude", "longitude"])
-    products["id"] = map_cells(key_text, products["id"])
     for name, function in clean.items():
-        texts = map_cells(lambda cell, function=function: function(str(cell)), products[name])
+        texts = map_cells(function, map_cells(str, products[name]))
         products[name] = map_cells(lambda text: None if is_null(text) else text, texts)
     return products.sort_values("id", kind="stable")
 
 
 def timestamp(text: str) -> pd.Timestamp:
-    """A time in UTC; NaT where it cannot be read.
-
-    A number counts seconds since 1970, or thousandths or millionths of them; in `01/02/2023` the day comes first.
-    """
+    """A time in UTC, also of seconds since 1970 or parts of them; NaT where it cannot be read. The day comes first."""
     if match := EPOCH.fullmatch(text):
         return pd.to_datetime(float(f"{match[1]}.{match[2]}"), unit="s", utc=True)
-    text = text.replace("BST", "+0100")
-    with warnings.catch_warnings():  # pandas warns of `01/26/2023`, which it reads
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):  # pandas warns of `01/26/2023`, which it reads
+        text = text.replace("BST", "+0100")
         return pd.to_datetime(text, dayfirst=not text[:4].isdigit(), utc=True, errors="coerce")
 
 
 def older_rows(products: pd.DataFrame) -> tuple[pd.Series, list[str]]:
-    """Which rows (bool) have the id of a later one: later by `create_time`, else in sort order; and the ids of such
-    rows whose `create_time` cannot be read: any that can counts as later."""
+    """Which rows (bool) have the id of a later one, by `create_time`, then by the cells; and the ids that have times
+    which cannot be read and come first."""
     repeated = products[products["id"].duplicated(keep=False)].fillna({"create_time": ""})
     repeated["time"] = pd.to_datetime(map_cells(timestamp, repeated["create_time"]), utc=True)
     ordered = repeated.fillna(dict.fromkeys(COLUMNS, "")).sort_values(["time", *COLUMNS], na_position="first")

@@ -1,11 +1,9 @@
 """Download the marketplace's tables from its database or from CSV files, as they are.
 
-Reads CSV files (products.csv and images.csv in the data folder, or --csv), a PostgreSQL database (credentials.yaml or
-DATABASE_URL) or the sample's marketplace.db. Writes products_table.json, images_table.json and download_report.json in
-the data folder:
+Reads products.csv and images.csv, a PostgreSQL database (credentials.yaml or DATABASE_URL) or the sample's
+marketplace.db. Writes products_table.json, images_table.json and download_report.json in the data folder:
 
-    python download_products_table.py [--data-dir data] [--credentials FILE | --csv PRODUCTS IMAGES]
-        [--tables products images] [--force]
+    python download_products_table.py [--data-dir data] [--credentials FILE | --csv PRODUCTS IMAGES] [--force]
 """
 
 import argparse
@@ -21,8 +19,6 @@ from marketplace.data_folder import DataFolder, read_json, write_json, write_who
 from marketplace.database_source import Database, find_source
 from marketplace.listing_text import key_text
 
-KEYS = ("id", "product_id")
-
 
 def table_name(text: str) -> str:
     """Argument type: a plain SQL identifier."""
@@ -31,29 +27,22 @@ def table_name(text: str) -> str:
     return text
 
 
-def download_table(source: Database | CsvFiles, table: str, path: Path) -> tuple[int, list[int]]:
-    """Write `table` to `path` as a JSON list of records, whole or not at all; keys get their one form.
-
-    Returns the number of rows, and the lines of a CSV file that are rejected.
-    """
+def download_table(source: Database | CsvFiles, table: str, path: Path) -> int:
+    """Write `table` to `path` as a JSON list of records, whole or not at all, and return the number of rows."""
     encode = json.JSONEncoder(ensure_ascii=False, default=bytes.hex).encode
-    count, rejected = 0, []
+    count = 0
     with (
         write_whole(path) as partial,
         open(partial, "w", encoding="utf-8", errors="backslashreplace") as file,
         progress_bar(None, table) as advance,
     ):
         file.write("[")
-        for row in source.rows(table):
+        for count, row in enumerate(source.rows(table), start=1):
+            keys = {name: key_text(row[name]) for name in ("id", "product_id") if name in row}
+            file.write((",\n" if count > 1 else "") + encode(row | keys))
             advance()
-            if isinstance(row, int):
-                rejected.append(row)
-                continue
-            keys = {name: key_text(row[name]) for name in KEYS if name in row}
-            file.write((",\n" if count else "") + encode(row | keys))
-            count += 1
         file.write("]\n")
-    return count, rejected
+    return count
 
 
 def download_tables(folder: DataFolder, source: Database | CsvFiles, tables: list[str], force: bool) -> None:
@@ -71,13 +60,10 @@ def download_tables(folder: DataFolder, source: Database | CsvFiles, tables: lis
             report["skipped"].append(table)
         else:
             start = perf_counter()
-            rows, rejected = download_table(source, table, path)
+            rows = download_table(source, table, path)
             seconds = round(perf_counter() - start, 3)
             print(f"{table}: {rows:,} rows in {seconds:.1f} s -> {path}")
-            if rejected:
-                print(f"{table}: {len(rejected):,} lines rejected (quotes or number of fields), first {rejected[0]}")
             entries[table] = {"source": identity, "rows": rows, "bytes": path.stat().st_size, "seconds": seconds}
-            entries[table]["rejected lines"] = rejected
             report["downloaded"].append(table)
         write_json(report_path, report)
 
@@ -92,7 +78,11 @@ def main() -> None:
     parser.add_argument("--timeout", type=positive_int, default=60, metavar="SECONDS", help="longest silence allowed")
     arguments = parser.parse_args()
     folder = DataFolder(arguments.data_dir)
-    source = find_source(folder, arguments.credentials, arguments.csv, arguments.timeout)
+    source: Database | CsvFiles
+    if arguments.csv:
+        source = CsvFiles(dict(zip(("products", "images"), arguments.csv, strict=True)), "--csv")
+    else:
+        source = find_source(folder, arguments.credentials, arguments.timeout)
     print(f"source: {source.place} (from {source.found_in})", flush=True)
     download_tables(folder, source, arguments.tables, arguments.force)
 

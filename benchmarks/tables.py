@@ -34,7 +34,7 @@ from marketplace.listings import read_table, split_of, write_table
 
 def download(folder: DataFolder) -> int:
     """Our download of the sample's products; the number of rows."""
-    return download_table(find_source(folder), "products", folder.products_table)[0]
+    return download_table(find_source(folder), "products", folder.products_table)
 
 
 def straightforward_download(folder: DataFolder) -> int:

@@ -37,10 +37,10 @@ class CsvFiles:
     def identity(self) -> dict[str, Any]:
         return {"files": {str(path.resolve()): path.stat().st_mtime_ns for path in self.paths.values()}}
 
-    def rows(self, table: str) -> Iterator[dict[str, Any] | int]:
-        """The rows of `table`; the number of the line where quotes are wrong or fields are more than columns.
+    def rows(self, table: str) -> Iterator[dict[str, Any]]:
+        """The rows of `table`; one with more fields than columns has only an id, which names its line.
 
-        Raises UserError when the file is missing, cannot be read or lacks a column.
+        Raises UserError when the file is missing, is no CSV or lacks a column.
         """
         if table not in self.paths:
             raise UserError(f"there is no CSV file of the table {table} beside {self.place}: add {table}.csv.")
@@ -48,16 +48,19 @@ class CsvFiles:
         try:
             with open_text(path) as file:
                 header = next((line for line in file if line.strip()), "")
-                separator = max(SEPARATORS, key=header.count)
-                reader = csv.reader(itertools.chain([header], file), delimiter=separator, strict=True)
+                lines = itertools.chain([header], file)
+                reader = csv.reader(lines, delimiter=max(SEPARATORS, key=header.count), strict=True)
                 names = column_names(next(reader), table, path)
-                for row in rows_or_none(reader):
-                    if row is None or any(row[len(names) :]):
-                        yield reader.line_num
-                    elif row:
-                        yield dict(zip(names, row, strict=False))
-        except (EOFError, gzip.BadGzipFile, zlib.error, csv.Error) as error:
-            raise UserError(f"{path} cannot be read as CSV ({first_line(error)}): export it again.") from None
+                for row in filter(None, reader):
+                    if any(row[len(names) :]):
+                        row = [f"line {reader.line_num} of {path.name}" if name == "id" else "" for name in names]
+                    yield dict(zip(names, row, strict=False))
+        except csv.Error as error:
+            raise UserError(
+                f"line {reader.line_num} of {path} is no CSV ({error}): correct it or export it again."
+            ) from None
+        except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeError) as error:
+            raise UserError(f"{path} cannot be read ({first_line(error)}): export it again.") from None
 
 
 def csv_in_folder(folder: Path) -> CsvFiles:
@@ -67,35 +70,20 @@ def csv_in_folder(folder: Path) -> CsvFiles:
 
 
 def open_text(path: Path) -> TextIO:
-    """Open a file, a `.gz` unpacked, as UTF-8 (bytes that are none as Windows-1252), or UTF-16 where it is marked."""
+    """Open a file, a `.gz` unpacked, as UTF-8, or as UTF-16 where so marked; `clean_text` reads other bytes."""
     opened: Callable = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rb") as file:
         encoding = "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-    return opened(path, "rt", encoding=encoding, errors="windows-1252", newline="")
-
-
-def rows_or_none(reader: Iterator[list[str]]) -> Iterator[list[str] | None]:
-    """The rows of a CSV reader; None where quotes are wrong, after which it goes on with the next line."""
-    while True:
-        try:
-            yield next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            yield None
+    return opened(path, "rt", encoding=encoding, errors="surrogateescape", newline="")
 
 
 def column_names(headers: Iterable[str], table: str, place: object) -> list[str]:
-    """The names of the columns of `table`; where a known one is written in another way (`Product Name`), as we do.
-
-    Raises UserError when a needed one is missing.
-    """
+    """The names of columns, as we write them: `Product Name` is product_name. Raises UserError when one is missing."""
     names = [key_text(header) or "" for header in headers]
     needed = NEEDED_COLUMNS.get(table, ())
     known = {name.replace("_", ""): name for name in (*needed, *OTHER_COLUMNS) if name not in names}
     names = [known.pop(re.sub(r"[\W_]", "", name.casefold()), name) for name in names]
     if missing := [name for name in needed if name not in names]:
-        present = textwrap.shorten(", ".join(names), 200, placeholder=" ...")
-        lack = f"the table {table} has no column {', '.join(missing)}, only {present}"
-        raise UserError(f"{lack} ({place}): add it, or correct its name.")
+        lack = f"the table {table} has no column {', '.join(missing)}, only {', '.join(names)}"
+        raise UserError(f"{textwrap.shorten(lack, 300, placeholder=' ...')} ({place}): add it, or correct its name.")
     return names

@@ -40,8 +40,7 @@ CREDENTIALS_KEYS = {  # and libpq's names of them; the first four are needed
 OLDER_NAMES = {"HOST": "ENDPOINT", "DBUSER": "USER", "DBPASSWORD": "PASSWORD"}
 NO_SOURCE = (
     "no source of tables: put products.csv and images.csv into the data folder, or copy credentials.yaml.example to "
-    "credentials.yaml and fill in your database, or run python make_sample_marketplace.py for the sample marketplace "
-    "(then --data-dir data/sample)."
+    "credentials.yaml and fill it in, or run python make_sample_marketplace.py and give --data-dir data/sample."
 )
 ADVICE = {  # by the beginning of PostgreSQL's SQLSTATE, which errors of the connection have not; the first that fits
     "42501": "ask for the right to SELECT all of its rows",
@@ -106,22 +105,17 @@ class Database:
             raise UserError(f"{self.place} cannot be read ({reason}): {advice}.") from None
 
 
-def find_source(
-    folder: DataFolder, credentials: Path | None = None, csv_files: list[Path] | None = None, timeout: float = 60
-) -> Database | CsvFiles:
-    """The first that exists of: `credentials` or `csv_files` (of products and images), marketplace.db, products.csv,
-    DATABASE_URL, ./credentials.yaml.
+def find_source(folder: DataFolder, credentials: Path | None = None, timeout: float = 60) -> Database | CsvFiles:
+    """The first that exists of: `credentials`, marketplace.db, products.csv, DATABASE_URL, ./credentials.yaml.
 
     `timeout` is the longest silence of a server in seconds. Raises UserError when there is none or it is not usable.
     """
     if credentials is not None:
         return database_from_credentials(credentials, timeout)
-    if csv_files is not None:
-        return CsvFiles(dict(zip(("products", "images"), csv_files, strict=True)), "--csv")
     if folder.database.exists():
         return sqlite_database(folder.database, "data folder")
-    if "products" in (in_folder := csv_in_folder(folder.path)).paths:
-        return in_folder
+    if "products" in (csv_files := csv_in_folder(folder.path)).paths:
+        return csv_files
     if os.environ.get("DATABASE_URL"):
         return database_from_url(os.environ["DATABASE_URL"], timeout)
     if Path("credentials.yaml").exists():
@@ -140,10 +134,9 @@ def sqlite_database(path: Path, found_in: str) -> Database:
     mode = "mode=ro" if written or os.access(path.parent, os.W_OK) else "mode=ro&immutable=1"
 
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?{mode}", uri=True, detect_types=sqlite3.PARSE_DECLTYPES
-        )
-        connection.text_factory = functools.partial(str, encoding="utf-8", errors="windows-1252")
+        file = f"{path.resolve().as_uri()}?{mode}"
+        connection = sqlite3.connect(file, uri=True, detect_types=sqlite3.PARSE_DECLTYPES)
+        connection.text_factory = functools.partial(str, encoding="utf-8", errors="surrogateescape")
         return connection
 
     times = [file.stat().st_mtime_ns for file in (path, journal) if file.exists()]

@@ -23,7 +23,6 @@ import numpy as np
 
 COUNTRY_CODES = frozenset({"GB", "IM", "JE", "GG"})
 MIN_POPULATION = 500
-MIN_ALTERNATIVE_NAME = 4  # characters; shorter ones are codes (`SK`, which is Saskatchewan, too)
 COUNTRY = frozenset({"uk", "gb", "united kingdom", "great britain"})
 NATIONS = frozenset({"england", "scotland", "wales", "northern ireland", "ni"})
 # behind the county or instead of it: `Reading, Berkshire RG1 1AA`, `Reading, RG1`
@@ -71,8 +70,8 @@ def towns_by_name() -> dict[str, list[Point]]:
     towns.sort(key=lambda town: (-town["population"], town["geonameid"]))
     by_name: dict[str, list[Point]] = defaultdict(list)
     for town in towns:
-        others = (name for name in town["alternatenames"] if len(name) >= MIN_ALTERNATIVE_NAME)
-        for key in {place_key(name) for name in (town["name"], *others)}:
+        names = [town["name"], *(name for name in town["alternatenames"] if len(name) > 3)]  # `SK` is Saskatchewan
+        for key in set(map(place_key, names)):
             by_name[key].append((town["latitude"], town["longitude"]))
     return by_name
 

@@ -1,6 +1,5 @@
 """Functions on one text of a listing: keys, cleaning, normalisation for comparisons, and parsing of prices."""
 
-import codecs
 import re
 import unicodedata
 import uuid
@@ -12,17 +11,10 @@ MAX_CHARACTERS = 20_000  # of the text of a query
 MAX_NAME = 80  # characters of a name that is taken from the text
 NULL_TEXTS = frozenset({"", "n/a", "null", "none", "nan", "<na>", "\\n"})
 
-# Text of Windows that was read as Latin-1: \x80 is a euro, \x92 an apostrophe. While bytes are decoded as UTF-8, the
-# error handler "windows-1252" reads those that are none.
-WINDOWS_1252 = {code: bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}
-
-
-def decode_windows_1252(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeDecodeError)
-    return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
-
-
-codecs.register_error("windows-1252", decode_windows_1252)
+# Text of Windows that was read as Latin-1 or, with surrogateescape, as UTF-8: byte 80 is a euro, 92 an apostrophe.
+WINDOWS_1252 = {
+    code: bytes([code & 0xFF]).decode("cp1252", "ignore") for code in (*range(0x80, 0xA0), *range(0xDC80, 0xDD00))
+}
 # Control characters and marks of writing direction: nothing is lost without them.
 INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufffe\uffff]")
 # Lone surrogates and private-use characters stand for something that cannot be read.
@@ -35,15 +27,15 @@ WORD = re.compile(r"[^\W_]+")
 # The page's title: `Oak table | in Wokingham, Berkshire | Gumtree`.
 PAGE_TITLE = re.compile(r"(?: ?\| in [^|]*)? ?\| Gumtree$")
 
-# `£1,250.00`, `1250`, `GBP 20`, `20 GBP`, `£1,250 ono`. Not `£1.250`, which may be 1250 or 1.25.
+# `£1,250.00`, `1250`, `GBP 20`, `20 GBP`, `£1,250 ono`, and a number as programs write it: `1.000` of a numeric(10, 3)
+# is 1. Not `£1.250`, which may be 1250 or 1.25.
 PRICE = re.compile(
-    r"(?:£|GBP)? ?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(\.[0-9]{1,2})? ?(?:GBP)?(?: ?(?:ono|o\.n\.o\.?|or nearest offer))?",
+    r"(?:£|GBP)? ?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(\.[0-9]{1,2})? ?(?:GBP)?(?: ?(?:ono|o\.n\.o\.?|or nearest offer))?"
+    r"|[0-9]+\.[0-9]+",
     re.IGNORECASE,
 )
-NUMBER = re.compile(r"[0-9]+\.[0-9]+")  # as programs write it: `1.000` of a numeric(10, 3) is 1
 CATEGORY = re.compile(r"(?![\[{]).*[^\W\d_].*")  # has a letter, and is no list and no object
 UUID = re.compile(r"\\x[0-9a-f]{32}|\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?", re.IGNORECASE)
-WHOLE_NUMBER = re.compile(r"(-?[0-9]+)\.0+")
 
 # The site's banner, `Posted by SELLER in CATEGORY in TOWN. DATE`.
 MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
@@ -63,20 +55,17 @@ def is_null(text: str) -> bool:
 
 
 def key_text(key: Any) -> str | None:
-    """The one form of a key, by which products and images are joined, whatever type a table gives it.
-
-    A whole number has no point, a UUID has hyphens and small letters; other texts are in Unicode form NFKC, without
-    invisible characters and without blanks at the ends.
-    """
+    """The one form of a key, by which products and images are joined, whatever type a table gives it: `1.0` is `1`, a
+    UUID has hyphens and small letters, a text is in Unicode form NFKC without invisible characters and outer blanks."""
     if key is None or key != key:
         return None
     if isinstance(key, bytes):
-        key = uuid.UUID(bytes=key) if len(key) == 16 else key.decode(errors="windows-1252")
-    text = unicodedata.normalize("NFKC", str(key))
+        key = uuid.UUID(bytes=key) if len(key) == 16 else key.decode(errors="surrogateescape")
+    text = unicodedata.normalize("NFKC", str(key).translate(WINDOWS_1252))
     text = " ".join("".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf")).split())
     if UUID.fullmatch(text):
         return str(uuid.UUID(text.removeprefix("\\x")))
-    return WHOLE_NUMBER.sub(r"\1", text) if WHOLE_NUMBER.fullmatch(text) else text
+    return re.sub(r"^(-?[0-9]+)\.0+$", r"\1", text)
 
 
 def clean_text(text: str) -> str:
@@ -140,8 +129,5 @@ def normalised_text(text: str) -> str:
 
 def parse_price(price: str) -> float | None:
     """A price in pounds, or None where it is no amount in pounds (`POA`, `€5`, `£5 each`, `£1.250`)."""
-    price = " ".join(INVISIBLE.sub("", price.translate(WINDOWS_1252)).split())
-    if NUMBER.fullmatch(price):
-        return float(price)
-    match = PRICE.fullmatch(price)
-    return float(match[1].replace(",", "") + (match[2] or "")) if match else None
+    match = PRICE.fullmatch(" ".join(INVISIBLE.sub("", price.translate(WINDOWS_1252)).split()))
+    return float((match[1] or match[0]).replace(",", "") + (match[2] or "")) if match else None

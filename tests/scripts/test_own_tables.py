@@ -68,15 +68,14 @@ def test_a_csv_export_of_ones_own_becomes_a_clean_table(options, suffix, tmp_pat
     assert listing["product_description"] == ROW["product_description"]
 
 
-def test_csv_files_are_named_and_bad_lines_are_rejected(tmp_path):
-    (tmp_path / "p").write_bytes(csv_bytes([ROW]) + b'"wrong" quotes,x\n1,2,3,4,5,6,7,8\n\n1,2\n')
+def test_csv_files_are_named_and_a_row_with_too_many_fields_is_rejected(tmp_path):
+    (tmp_path / "p").write_bytes(csv_bytes([ROW]) + b"1,2,3,4,5,6,7,8\n\n1,2\n")
     (tmp_path / "i").write_bytes(csv_bytes([IMAGE]))
     command = (SCRIPT, "--data-dir", tmp_path, "--csv", tmp_path / "p", tmp_path / "i")
     result = run_script(*command)
-    assert result.stdout.startswith(f"source: the CSV files {tmp_path}/p, {tmp_path}/i (from --csv)\nproducts: 2 rows")
-    assert "products: 2 lines rejected (quotes or number of fields), first 4" in result.stdout
-    report = read_json(tmp_path / "download_report.json", "")
-    assert report["tables"]["products"]["rejected lines"] == [4, 5]
+    assert result.stdout.startswith(f"source: the CSV files {tmp_path}/p, {tmp_path}/i (from --csv)\nproducts: 3 rows")
+    report = clean_products(pd.DataFrame(read_json(tmp_path / "products_table.json", "")))[2]
+    assert report["rejected"] == {"no id": [""], "no product_name": ["line 4 of p"]}
     assert run_script(*command).stdout.count("already in") == 2
 
 
@@ -90,9 +89,10 @@ def test_csv_files_are_named_and_bad_lines_are_rejected(tmp_path):
         ),
         ("products.csv", b"ID,location,category,Preis\n1,2,3,4\n", "only id, location, category, Preis ("),
         ("products.csv", b"", "has no column id"),
+        ("products.csv", csv_bytes([ROW]) + b'"not" closed', "line 4 of "),
         ("products.csv", csv_bytes([ROW]), "no CSV file of the table images"),
-        ("products.csv.gz", gzip.compress(csv_bytes([ROW]))[:-20], "cannot be read as CSV (Compressed file ended"),
-        ("products.csv.gz", csv_bytes([ROW]), "cannot be read as CSV (Not a gzipped file"),
+        ("products.csv.gz", gzip.compress(csv_bytes([ROW]))[:-20], "cannot be read (Compressed file ended"),
+        ("products.csv.gz", csv_bytes([ROW]), "cannot be read (Not a gzipped file"),
     ],
 )
 def test_csv_files_that_cannot_be_used(name, content, words, tmp_path):
