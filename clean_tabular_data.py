@@ -30,7 +30,7 @@ from marketplace.listing_text import (
     parse_price,
 )
 from marketplace.listings import CLEAN_COLUMNS, SPLITS, main_of, read_table, split_of, write_table
-from marketplace.photos import photo_files
+from marketplace.photos import image_rows, photo_files, photo_stem
 
 COLUMNS = NEEDED_COLUMNS["products"]
 SAME_LISTING = ["product_name", "product_description", "location"]
@@ -155,10 +155,11 @@ def count_photos(folder: DataFolder, products: pd.DataFrame, duplicates: dict[st
     if not folder.images_table.exists():
         return f"not counted, because {folder.images_table.name} is missing"
     images = read_table(folder.images_table, "download_products_table.py", ("id", "product_id"))
-    images[["id", "product_id"]] = images[["id", "product_id"]].map(key_text)
-    listing_of_photo = dict(zip(images["id"], images["product_id"].replace(duplicates), strict=True))
+    rows = image_rows(images.to_dict("records")).items()
+    listing_of_photo = {name: duplicates.get(row["product_id"], row["product_id"]) for name, row in rows}
+    stems = {stem for name in listing_of_photo for stem in (name, photo_stem(name))}
     clean_ids = set(products["id"])
-    photos = sorted(listing_of_photo.keys() | photo_files(folder.images).keys())
+    photos = sorted(listing_of_photo.keys() | photo_files(folder.images).keys() - stems)
     return {
         "photos": len(images),
         "photos without clean listing": [photo for photo in photos if listing_of_photo.get(photo) not in clean_ids],

@@ -5,7 +5,6 @@ Writes: images/<image id>.jpg, each whole or not at all, and download_images_rep
 Usage:  python download_images.py [--data-dir data] [--workers 16] [--limit N] [--timeout 60]
 """
 
-import re
 import signal
 import time
 from pathlib import Path
@@ -15,25 +14,25 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from marketplace import photos
 from marketplace.command_line import argument_parser, positive_int, print_report, progress_bar, run
 from marketplace.data_folder import DataFolder, UserError, read_json, remove_old_partial_files, write_json, write_whole
-from marketplace.photos import MAX_PHOTO_BYTES, PhotoError, is_photo, photo_files, starting_workers
 
-FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")  # no folder, no hidden file, no special character
 session = requests.Session()  # of each worker process
 
 
-def prepare_worker() -> None:
-    """Try again where a server is busy or fails for a moment."""
+def prepare_worker(seconds: int) -> None:
+    """Try again where a server is busy or fails for a moment; the pauses that it asks for fit into the time limit."""
     signal.signal(signal.SIGALRM, stop_slow_photo)
     retry = urllib3.Retry(2, status_forcelist=(429, 500, 502, 503, 504), backoff_factor=0.5, raise_on_status=False)
+    retry.retry_after_max = min(30, seconds // 3)
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=retry))
     session.headers["Accept-Encoding"] = "identity"  # photos are compressed already
 
 
 def stop_slow_photo(*_: object) -> None:
-    raise PhotoError("too slow")
+    raise photos.PhotoError("too slow")
 
 
 def fetch(link: str, seconds: int) -> bytes:
@@ -46,38 +45,32 @@ def fetch(link: str, seconds: int) -> bytes:
     try:
         with session.get(link, timeout=seconds, stream=True) as response:
             if response.status_code != 200:
-                raise PhotoError(f"HTTP {response.status_code}")
-            content = response.raw.read(MAX_PHOTO_BYTES)
+                raise photos.PhotoError(f"HTTP {response.status_code}")
+            content = response.raw.read(photos.MAX_PHOTO_BYTES)
             if response.raw.read(1):  # where bytes are missing, this second call says so
-                raise PhotoError("too many bytes")
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        raise PhotoError(type(error).__name__) from None
+                raise photos.PhotoError("too many bytes")
+    except photos.PhotoError:
+        raise
+    except Exception as error:  # the libraries of the network raise exceptions of many types
+        cause = getattr(error.args[0], "reason", error) if error.args else error  # of a ConnectionError
+        raise photos.PhotoError(type(cause).__name__) from None
     finally:
         signal.alarm(0)
-    if not is_photo(content):
-        raise PhotoError("not a JPEG, PNG, WebP or GIF")
+    if not photos.is_photo(content):
+        raise photos.PhotoError("not a JPEG, PNG, WebP or GIF")
     return content
 
 
 def fetch_to_file(photo: tuple[str, str, Path, int]) -> tuple[str, str | None]:
-    """Fetch (image id, link, folder, seconds) into a folder; returns the image id, and the reason if it is rejected."""
-    image_id, link, images, seconds = photo
+    """Fetch (image id, link, path, seconds) into a file; returns the image id, and the reason if it is rejected."""
+    image_id, link, path, seconds = photo
     try:
         content = fetch(link, seconds)
-    except PhotoError as error:
+    except photos.PhotoError as error:
         return image_id, str(error)
-    with write_whole(images / f"{image_id}.jpg", flush=False) as partial:
+    with write_whole(path, flush=False) as partial:
         partial.write_bytes(content)
     return image_id, None
-
-
-def rejected_row(image_id: object, link: object) -> str | None:
-    """Why a row of the images table is not fetched, or None."""
-    if not isinstance(image_id, str) or not FILE_NAME.fullmatch(image_id):
-        return "id is no file name"
-    if not isinstance(link, str) or not link.startswith(("http://", "https://")):
-        return "no http link"
-    return None
 
 
 def main() -> None:
@@ -88,29 +81,32 @@ def main() -> None:
     arguments = parser.parse_args()
     start = time.perf_counter()
     folder = DataFolder(arguments.data_dir)
-    rows = {row["id"]: row["bucket_link"] for row in read_json(folder.images_table, "download_products_table.py")}
+    rows = photos.image_rows(read_json(folder.images_table, "download_products_table.py"))
     folder.images.mkdir(parents=True, exist_ok=True)
     remove_old_partial_files(folder.images)
-    present = {image_id for image_id, path in photo_files(folder.images).items() if path.stat().st_size}
+    files = photos.photo_files(folder.images)
+    present = 0
     rejected: dict[str, list[str]] = {}
-    links: dict[str, str] = {}
-    for image_id, link in rows.items():
-        if image_id in present:
-            continue
-        if reason := rejected_row(image_id, link):
-            rejected.setdefault(reason, []).append(str(image_id))
+    wanted: list[tuple[str, str, Path, int]] = []
+    for image_id, row in rows.items():
+        path, link = photos.photo_file(files, image_id), str(row.get("bucket_link"))
+        if path and path.stat().st_size:
+            present += 1
+        elif image_id and photos.LINK.match(link):
+            path = path or folder.images / f"{photos.photo_stem(image_id)}.jpg"
+            wanted.append((image_id, link.strip(), path, arguments.timeout))
         else:
-            links[image_id] = link
-    tasks = [(image_id, link, folder.images, arguments.timeout) for image_id, link in links.items()][: arguments.limit]
+            rejected.setdefault("no http link" if image_id else "no id", []).append(image_id)
+    tasks = wanted[: arguments.limit]
     report: dict[str, Any] = {
         "rows of the table": len(rows),
-        "present": len(present & rows.keys()),
+        "present": present,
         "fetched": 0,
-        "not tried": len(links),
+        "not tried": len(wanted),
         "rejected": rejected,
     }
-    with starting_workers("alive_progress", "numpy", "PIL.ImageOps", "requests") as context:
-        pool = context.Pool(min(arguments.workers, max(1, len(tasks))), prepare_worker)
+    with photos.starting_workers("alive_progress", "numpy", "PIL.ImageOps", "requests") as context:
+        pool = context.Pool(min(arguments.workers, max(1, len(tasks))), prepare_worker, [arguments.timeout])
     try:  # leaving the pool ends its processes, and does not wait for a silent server
         with pool, progress_bar(len(tasks), "photos") as advance:
             for image_id, reason in pool.imap_unordered(fetch_to_file, tasks):
