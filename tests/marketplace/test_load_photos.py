@@ -52,7 +52,7 @@ def test_an_image_of_several_rows_belongs_to_the_first_with_a_link(folder):
         "product-2": "https://photos.invalid/b.jpg",
     }
     images = [{"id": "a", "product_id": product, "bucket_link": link} for product, link in links.items()]
-    folder.images_table.write_text(json.dumps([*images, {"id": "b", "product_id": "product-3"}]))
+    folder.images_table.write_text(json.dumps([*images, {"id": "b\u200b", "product_id": " product-3"}]))
     assert load_photos(folder.path, PRODUCTS, 8).product_rows.tolist() == [1, 3]
     assert count_photos(folder, PRODUCTS, {})["clean listings without photo"] == ["product-0", "product-2"]
 
