@@ -7,7 +7,6 @@ marketplace.db. Writes products_table.json, images_table.json and download_repor
 """
 
 import argparse
-import json
 import re
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +16,6 @@ from marketplace.command_line import argument_parser, positive_int, progress_bar
 from marketplace.csv_source import CsvFiles
 from marketplace.data_folder import DataFolder, read_json, write_json, write_whole
 from marketplace.database_source import Database, find_source
-from marketplace.listing_text import key_text
 
 
 def table_name(text: str) -> str:
@@ -29,7 +27,6 @@ def table_name(text: str) -> str:
 
 def download_table(source: Database | CsvFiles, table: str, path: Path) -> int:
     """Write `table` to `path` as a JSON list of records, whole or not at all, and return the number of rows."""
-    encode = json.JSONEncoder(ensure_ascii=False, default=bytes.hex).encode
     count = 0
     with (
         write_whole(path) as partial,
@@ -38,8 +35,7 @@ def download_table(source: Database | CsvFiles, table: str, path: Path) -> int:
     ):
         file.write("[")
         for count, row in enumerate(source.rows(table), start=1):
-            keys = {name: key_text(row[name]) for name in ("id", "product_id") if name in row}
-            file.write((",\n" if count > 1 else "") + encode(row | keys))
+            file.write((",\n" if count > 1 else "") + row)
             advance()
         file.write("]\n")
     return count

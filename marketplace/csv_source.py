@@ -7,6 +7,7 @@ import codecs
 import csv
 import gzip
 import itertools
+import json
 import re
 import textwrap
 import zlib
@@ -18,6 +19,7 @@ from typing import Any, TextIO
 from marketplace.data_folder import NEEDED_COLUMNS, UserError, first_line
 from marketplace.listing_text import key_text
 
+KEYS = ("id", "product_id")
 SEPARATORS = ",;\t|"
 OTHER_COLUMNS = ("create_time", "latitude", "longitude")
 
@@ -37,8 +39,8 @@ class CsvFiles:
     def identity(self) -> dict[str, Any]:
         return {"files": {str(path.resolve()): path.stat().st_mtime_ns for path in self.paths.values()}}
 
-    def rows(self, table: str) -> Iterator[dict[str, Any]]:
-        """The rows of `table`; one with more fields than columns has only an id, which names its line.
+    def rows(self, table: str) -> Iterator[str]:
+        """The rows of `table` as JSON; one with more fields than columns has only an id, which names its line.
 
         Raises UserError when the file is missing, is no CSV or lacks a column.
         """
@@ -54,13 +56,19 @@ class CsvFiles:
                 for row in filter(None, reader):
                     if any(row[len(names) :]):
                         row = [f"line {reader.line_num} of {path.name}" if name == "id" else "" for name in names]
-                    yield dict(zip(names, row, strict=False))
+                    yield record(dict(zip(names, row, strict=False)))
         except csv.Error as error:
             raise UserError(
                 f"line {reader.line_num} of {path} is no CSV ({error}): correct it or export it again."
             ) from None
         except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeError) as error:
             raise UserError(f"{path} cannot be read ({first_line(error)}): export it again.") from None
+
+
+def record(row: dict[str, Any]) -> str:
+    """A row as the text of a JSON object, its keys in their one form."""
+    keys = {name: key_text(row[name]) for name in KEYS if name in row}
+    return json.dumps(row | keys, ensure_ascii=False, default=bytes.hex)
 
 
 def csv_in_folder(folder: Path) -> CsvFiles:

@@ -21,8 +21,9 @@ import sqlalchemy
 import yaml
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from marketplace.csv_source import CsvFiles, column_names, csv_in_folder
+from marketplace.csv_source import KEYS, CsvFiles, column_names, csv_in_folder, record
 from marketplace.data_folder import DataFolder, UserError, first_line
+from marketplace.listing_text import key_text
 
 CONNECT_SECONDS = 10
 ROWS_AT_ONCE = 500
@@ -67,23 +68,36 @@ class Database:
     identity: dict[str, Any]
     password: str = ""
 
-    def rows(self, table: str) -> Iterator[dict[str, Any]]:
-        """The rows of `table`, a few in memory at a time.
+    def rows(self, table: str) -> Iterator[str]:
+        """The rows of `table`, each as the text of a JSON object, a few in memory at a time; ids are texts.
 
-        PostgreSQL makes JSON of them: times in ISO 8601, and as text what JSON has no type for. Raises UserError when
-        the table cannot be read, lacks a column, or has rows that the server would hide.
+        PostgreSQL makes the JSON itself: times in ISO 8601, and as text what JSON has no type for. Raises UserError
+        when the table cannot be read, lacks a column, or has rows that the server would hide.
         """
-        query = sqlalchemy.select(sqlalchemy.text("*")).select_from(sqlalchemy.table(table))
+        target = sqlalchemy.table(table)
+        query = sqlalchemy.select(sqlalchemy.text("*")).select_from(target)
         postgresql = self.engine.name == "postgresql"
         with self._connection(table) as connection:
             if postgresql:
                 connection.execute(sqlalchemy.text("SET LOCAL row_security = off"))  # an error, where it hides rows
-            names = column_names(connection.execute(query.limit(0)).keys(), table, self.place)
+            headers = list(connection.execute(query.limit(0)).keys())
+            names = column_names(headers, table, self.place)
             if postgresql:
-                record = sqlalchemy.func.row_to_json(query.subquery().table_valued())
-                query = sqlalchemy.select(sqlalchemy.cast(record, sqlalchemy.Text))
+                columns: dict[str, Any] = {
+                    name: sqlalchemy.column(header) for header, name in zip(headers, names, strict=True)
+                }
+                columns |= {name: sqlalchemy.cast(columns[name], sqlalchemy.Text) for name in KEYS if name in names}
+                labelled = [column.label(name) for name, column in columns.items()]
+                inner = sqlalchemy.select(*labelled).select_from(target).subquery()
+                text = sqlalchemy.cast(sqlalchemy.func.row_to_json(inner.table_valued()), sqlalchemy.Text)
+                query = sqlalchemy.select(text, *(inner.c[name] for name in KEYS if name in names))
             for row in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query):
-                yield dict(zip(names, json.loads(row[0]).values() if postgresql else row, strict=True))
+                if not postgresql:
+                    yield record(dict(zip(names, row, strict=True)))
+                elif [key_text(key) for key in row[1:]] == list(row[1:]):
+                    yield row[0]
+                else:
+                    yield record(json.loads(row[0]))
 
     @contextlib.contextmanager
     def _connection(self, table: str) -> Iterator[sqlalchemy.Connection]:

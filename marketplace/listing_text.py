@@ -11,10 +11,8 @@ MAX_CHARACTERS = 20_000  # of the text of a query
 MAX_NAME = 80  # characters of a name that is taken from the text
 NULL_TEXTS = frozenset({"", "n/a", "null", "none", "nan", "<na>", "\\n"})
 
-# Text of Windows that was read as Latin-1 or, with surrogateescape, as UTF-8: byte 80 is a euro, 92 an apostrophe.
-WINDOWS_1252 = {
-    code: bytes([code & 0xFF]).decode("cp1252", "ignore") for code in (*range(0x80, 0xA0), *range(0xDC80, 0xDD00))
-}
+# Bytes of Windows-1252 that were read as Latin-1 or, with surrogateescape, as UTF-8.
+WINDOWS_1252 = re.compile("[\x80-\x9f\udc80-\udcff]")
 # Control characters and marks of writing direction: nothing is lost without them.
 INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufffe\uffff]")
 # Lone surrogates and private-use characters stand for something that cannot be read.
@@ -54,6 +52,11 @@ def is_null(text: str) -> bool:
     return text.strip().casefold() in NULL_TEXTS
 
 
+def decode_windows(text: str) -> str:
+    """A text with the characters that its bytes of Windows-1252 mean: 80 is a euro, 92 an apostrophe."""
+    return WINDOWS_1252.sub(lambda match: bytes([ord(match[0]) & 0xFF]).decode("cp1252", "ignore"), text)
+
+
 def key_text(key: Any) -> str | None:
     """The one form of a key, by which products and images are joined, whatever type a table gives it: `1.0` is `1`, a
     UUID has hyphens and small letters, a text is in Unicode form NFKC without invisible characters and outer blanks."""
@@ -61,8 +64,10 @@ def key_text(key: Any) -> str | None:
         return None
     if isinstance(key, bytes):
         key = uuid.UUID(bytes=key) if len(key) == 16 else key.decode(errors="surrogateescape")
-    text = unicodedata.normalize("NFKC", str(key).translate(WINDOWS_1252))
-    text = " ".join("".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf")).split())
+    text = unicodedata.normalize("NFKC", decode_windows(str(key)))
+    if not text.isprintable():
+        text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf"))
+    text = " ".join(text.split())
     if UUID.fullmatch(text):
         return str(uuid.UUID(text.removeprefix("\\x")))
     return re.sub(r"^(-?[0-9]+)\.0+$", r"\1", text)
@@ -70,7 +75,7 @@ def key_text(key: Any) -> str | None:
 
 def clean_text(text: str) -> str:
     """A text of readable characters, with line feeds as line ends, single spaces, and no space at the ends."""
-    text = UNREADABLE.sub("", INVISIBLE.sub("", LINE_BREAK.sub("\n", text.translate(WINDOWS_1252))))
+    text = UNREADABLE.sub("", INVISIBLE.sub("", LINE_BREAK.sub("\n", decode_windows(text))))
     return SPACE_AROUND_BREAK.sub("\n", SPACES.sub(" ", text)).strip()
 
 
@@ -129,5 +134,5 @@ def normalised_text(text: str) -> str:
 
 def parse_price(price: str) -> float | None:
     """A price in pounds, or None where it is no amount in pounds (`POA`, `€5`, `£5 each`, `£1.250`)."""
-    match = PRICE.fullmatch(" ".join(INVISIBLE.sub("", price.translate(WINDOWS_1252)).split()))
+    match = PRICE.fullmatch(" ".join(INVISIBLE.sub("", decode_windows(price)).split()))
     return float((match[1] or match[0]).replace(",", "") + (match[2] or "")) if match else None
