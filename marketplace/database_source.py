@@ -46,7 +46,7 @@ NO_SOURCE = (
 ADVICE = {  # by the beginning of PostgreSQL's SQLSTATE, which errors of the connection have not; the first that fits
     "42501": "ask for the right to SELECT all of its rows",
     "42P01": "check DATABASE and --tables; of another schema set PGOPTIONS='-c search_path=SCHEMA' and have its USAGE",
-    "SQLITE_CANTOPEN": "copy the database, with its journal ending in -wal, to a folder that may be written to",
+    "SQLITE_CANTOPEN": "it keeps a journal (WAL), so copy it, with its -wal file, to a folder that may be written to",
     "40": "run the command again later",  # a conflict with another transaction
     "53": "run the command again later",  # too many connections
     "57": "run the command again later",  # cancelled, or the server shuts down
@@ -83,21 +83,18 @@ class Database:
             headers = list(connection.execute(query.limit(0)).keys())
             names = column_names(headers, table, self.place)
             if postgresql:
-                columns: dict[str, Any] = {
-                    name: sqlalchemy.column(header) for header, name in zip(headers, names, strict=True)
-                }
+                columns: dict[str, Any] = dict(zip(names, map(sqlalchemy.column, headers), strict=True))
                 columns |= {name: sqlalchemy.cast(columns[name], sqlalchemy.Text) for name in KEYS if name in names}
                 labelled = [column.label(name) for name, column in columns.items()]
                 inner = sqlalchemy.select(*labelled).select_from(target).subquery()
-                text = sqlalchemy.cast(sqlalchemy.func.row_to_json(inner.table_valued()), sqlalchemy.Text)
-                query = sqlalchemy.select(text, *(inner.c[name] for name in KEYS if name in names))
+                as_json = sqlalchemy.cast(sqlalchemy.func.row_to_json(inner.table_valued()), sqlalchemy.Text)
+                query = sqlalchemy.select(as_json, *(inner.c[name] for name in KEYS if name in names))
             for row in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query):
                 if not postgresql:
                     yield record(dict(zip(names, row, strict=True)))
-                elif [key_text(key) for key in row[1:]] == list(row[1:]):
-                    yield row[0]
-                else:
-                    yield record(json.loads(row[0]))
+                    continue
+                text, *keys = row
+                yield text if keys == list(map(key_text, keys)) else record(json.loads(text))
 
     @contextlib.contextmanager
     def _connection(self, table: str) -> Iterator[sqlalchemy.Connection]:
@@ -143,17 +140,15 @@ def sqlite_database(path: Path, found_in: str) -> Database:
         raise UserError(f"the SQLite database {path} of {found_in} is missing: check the path.")
     for kind in ("DATE", "DATETIME", "TIMESTAMP"):
         sqlite3.register_converter(kind, lambda time: (time[:10] + time[10:].replace(b" ", b"T", 1)).decode())
-    journal = path.with_name(f"{path.name}-wal")  # what was written and not yet merged
-    written = journal.exists() and journal.stat().st_size
-    mode = "mode=ro" if written or os.access(path.parent, os.W_OK) else "mode=ro&immutable=1"
 
     def connect() -> sqlite3.Connection:
-        file = f"{path.resolve().as_uri()}?{mode}"
+        file = f"{path.resolve().as_uri()}?mode=ro"
         connection = sqlite3.connect(file, uri=True, detect_types=sqlite3.PARSE_DECLTYPES)
         connection.text_factory = functools.partial(str, encoding="utf-8", errors="surrogateescape")
         return connection
 
-    times = [file.stat().st_mtime_ns for file in (path, journal) if file.exists()]
+    files = [path, path.with_name(f"{path.name}-wal")]  # what was written and not yet merged
+    times = [file.stat().st_mtime_ns for file in files if file.exists()]
     identity = {"database": str(path.resolve()), "modified": max(times)}
     engine = sqlalchemy.create_engine("sqlite://", creator=connect)
     return Database(engine, f"the SQLite database {path}", found_in, identity)

@@ -33,6 +33,7 @@ PRICE = re.compile(
     re.IGNORECASE,
 )
 CATEGORY = re.compile(r"(?![\[{]).*[^\W\d_].*")  # has a letter, and is no list and no object
+PLAIN_KEY = re.compile("[0-9a-z_-]+")
 UUID = re.compile(r"\\x[0-9a-f]{32}|\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?", re.IGNORECASE)
 
 # The site's banner, `Posted by SELLER in CATEGORY in TOWN. DATE`.
@@ -60,14 +61,14 @@ def decode_windows(text: str) -> str:
 def key_text(key: Any) -> str | None:
     """The one form of a key, by which products and images are joined, whatever type a table gives it: `1.0` is `1`, a
     UUID has hyphens and small letters, a text is in Unicode form NFKC without invisible characters and outer blanks."""
+    if isinstance(key, str) and PLAIN_KEY.fullmatch(key):  # nearly all, and twenty times as fast
+        return key
     if key is None or key != key:
         return None
     if isinstance(key, bytes):
         key = uuid.UUID(bytes=key) if len(key) == 16 else key.decode(errors="surrogateescape")
     text = unicodedata.normalize("NFKC", decode_windows(str(key)))
-    if not text.isprintable():
-        text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf"))
-    text = " ".join(text.split())
+    text = " ".join("".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf")).split())
     if UUID.fullmatch(text):
         return str(uuid.UUID(text.removeprefix("\\x")))
     return re.sub(r"^(-?[0-9]+)\.0+$", r"\1", text)
