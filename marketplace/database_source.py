@@ -43,10 +43,12 @@ NO_SOURCE = (
     "no source of tables: put products.csv and images.csv into the data folder, or copy credentials.yaml.example to "
     "credentials.yaml and fill it in, or run python make_sample_marketplace.py and give --data-dir data/sample."
 )
+JOURNAL = "it keeps a journal (WAL), so copy it, with its -wal file, to a folder that may be written to"
 ADVICE = {  # by the beginning of PostgreSQL's SQLSTATE, which errors of the connection have not; the first that fits
     "42501": "ask for the right to SELECT all of its rows",
     "42P01": "check DATABASE and --tables; of another schema set PGOPTIONS='-c search_path=SCHEMA' and have its USAGE",
-    "SQLITE_CANTOPEN": "it keeps a journal (WAL), so copy it, with its -wal file, to a folder that may be written to",
+    "SQLITE_CANTOPEN": JOURNAL,
+    "SQLITE_READONLY": JOURNAL,
     "40": "run the command again later",  # a conflict with another transaction
     "53": "run the command again later",  # too many connections
     "57": "run the command again later",  # cancelled, or the server shuts down
