@@ -86,8 +86,8 @@ notebooks: $(CLEAN_TABLE) $(CLEAN_IMAGES) ## run the committed notebooks anew, i
 tables: .venv/installed ## write the tables and the chart of README and docs from docs/results
 	$(BIN)/python -m evaluation.tables --publish
 
-lock: .venv/bin/python ## renew requirements.lock from the requirements files
-	$(BIN)/pip install --quiet uv
+lock: .venv/pyvenv.cfg ## renew requirements.lock from the requirements files
+	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate \
 		--custom-compile-command "make lock" requirements-test.txt --output-file requirements.lock
 
@@ -98,21 +98,27 @@ clean: ## remove everything made from DATA_DIR's raw data (the sample's raw data
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -path ./.venv -prune -o -path ./data -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/bin/python:
+# The environment is built anew where its Python or pip does not run, since it was upgraded, removed or half built,
+# and where the folder was moved or copied, for programs in .venv/bin name the old one.
+USABLE := $(shell exec 2>/dev/null; . .venv/bin/activate && [ "$$VIRTUAL_ENV" -ef .venv ] && $(BIN)/python -m pip --version)
+ifeq ($(USABLE),)
+.venv/pyvenv.cfg: FORCE
+endif
+.venv/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 
 # The project itself is installed as a link to this folder, so that a notebook or script finds the packages from anywhere.
-.venv/installed: requirements.txt requirements.lock pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --constraint requirements.lock --requirement requirements.txt --editable .
+.venv/installed: requirements.txt requirements.lock pyproject.toml .venv/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --requirement requirements.txt --editable .
 	@touch $@
 
 .venv/serve-installed: .venv/installed requirements-serve.txt
-	$(BIN)/pip install --quiet --constraint requirements.lock --requirement requirements-serve.txt
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --requirement requirements-serve.txt
 	@touch $@
 
 .venv/test-installed: .venv/installed requirements-test.txt requirements-cluster.txt requirements-serve.txt
-	$(BIN)/pip install --quiet --constraint requirements.lock --requirement requirements-test.txt
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --requirement requirements-test.txt
 	@touch $@
 
 $(SAMPLE): make_sample_marketplace.py $(wildcard sample_marketplace/*.py) | .venv/installed

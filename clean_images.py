@@ -1,6 +1,6 @@
 """Make the photos ready for learning: square, RGB, on black, all of one size.
 
-Reads:  images/*.jpg, *.jpeg (any case) in the data folder, or the folder given with --images
+Reads:  the photos (.jpg, .png and others, see PHOTO_SUFFIXES) in images/, or in the folder given with --images
 Writes: clean_images_<size>/<image id>.jpg, manifest.json in it, clean_images_<size>_report.json
 
     python clean_images.py --data-dir data --size 64

@@ -8,7 +8,9 @@ writes products_table_clean.json, main_categories.json, duplicates.json and clea
 
 import argparse
 import math
+import re
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,19 +20,22 @@ from marketplace.command_line import argument_parser, print_report, run
 from marketplace.data_folder import NEEDED_COLUMNS, DataFolder, UserError, write_json, write_whole
 from marketplace.gazetteer import Place, locate
 from marketplace.listing_text import (
+    CATEGORY,
     clean_description,
     clean_line,
     clean_product_name,
     is_null,
+    key_text,
     normalised_text,
     parse_price,
 )
 from marketplace.listings import CLEAN_COLUMNS, SPLITS, main_of, read_table, split_of, write_table
-from marketplace.photos import photo_files
+from marketplace.photos import image_rows, photo_files, photo_stem
 
 COLUMNS = NEEDED_COLUMNS["products"]
 SAME_LISTING = ["product_name", "product_description", "location"]
 BANNER = "Posted by"
+EPOCH = re.compile(r"([0-9]{10})\.?([0-9]*)")  # seconds, then their fraction
 UNKNOWN = Place(math.nan, math.nan, None)
 
 
@@ -41,36 +46,45 @@ def map_cells(function: Callable, column: pd.Series) -> pd.Series:
     return pd.Series(results, index=column.index, dtype=object)
 
 
-def cell_text(cell: Any) -> str:
-    """A cell as text; a number with its pence, since `parse_price` takes no three decimals."""
-    return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
-
-
 def clean_cells(raw: pd.DataFrame) -> pd.DataFrame:
     """The columns that are needed, sorted by id: texts are clean, and None where nothing is left or `is_null`."""
-    clean: dict[str, Callable[[str], str]] = dict.fromkeys([*COLUMNS, "create_time"], clean_line)
+    clean: dict[str, Callable] = dict.fromkeys([*COLUMNS, "create_time"], clean_line)
     clean |= {"product_name": clean_product_name, "product_description": clean_description}
+    clean |= {"id": key_text, "price": str}
     products = raw.reindex(columns=[*clean, "latitude", "longitude"])
     for name, function in clean.items():
-        texts = map_cells(lambda cell, function=function: function(cell_text(cell)), products[name])
+        texts = map_cells(function, map_cells(str, products[name]))
         products[name] = map_cells(lambda text: None if is_null(text) else text, texts)
     return products.sort_values("id", kind="stable")
 
 
-def older_rows(products: pd.DataFrame) -> pd.Series:
-    """Which rows (bool) have the id of a later one: later by `create_time`, ISO 8601 text, else in sort order."""
-    repeated = products[products["id"].duplicated(keep=False)]
-    ordered = repeated[["create_time", *COLUMNS]].fillna("").sort_values(["create_time", *COLUMNS])
-    return products.index.isin(ordered.index[ordered["id"].duplicated(keep="last")])
+def timestamp(text: str) -> pd.Timestamp:
+    """A time in UTC, also of seconds since 1970 or parts of them; NaT where it cannot be read. The day comes first."""
+    if match := EPOCH.fullmatch(text):
+        return pd.to_datetime(float(f"{match[1]}.{match[2]}"), unit="s", utc=True)
+    with warnings.catch_warnings(action="ignore"):  # pandas warns of `01/26/2023`, which it reads
+        text = text.replace("BST", "+0100")
+        return pd.to_datetime(text, dayfirst=not text[:4].isdigit(), utc=True, errors="coerce")
+
+
+def older_rows(products: pd.DataFrame) -> tuple[pd.Series, list[str]]:
+    """Which rows (bool) have the id of a later one, by `create_time`, then by the cells; and the ids that have times
+    which cannot be read and come first."""
+    repeated = products[products["id"].duplicated(keep=False)].fillna({"create_time": ""})
+    repeated["time"] = pd.to_datetime(map_cells(timestamp, repeated["create_time"]), utc=True)
+    ordered = repeated.fillna(dict.fromkeys(COLUMNS, "")).sort_values(["time", *COLUMNS], na_position="first")
+    unreadable = repeated.loc[repeated["time"].isna() & (repeated["create_time"] != ""), "id"].tolist()
+    return products.index.isin(ordered.index[ordered["id"].duplicated(keep="last")]), unreadable
 
 
 def add_place(products: pd.DataFrame) -> pd.DataFrame:
     """Latitude and longitude (float64, WGS84 degrees) and `place_rule`, None where the place is unknown.
 
-    Coordinates in the raw table come first, then the location (see `gazetteer`).
+    Coordinates in the raw table come first, then the location (see `gazetteer`). Both 0 are no coordinates.
     """
-    given = products[["latitude", "longitude"]].apply(pd.to_numeric, errors="coerce")
-    valid = given["latitude"].between(-90, 90) & given["longitude"].between(-180, 180)
+    given = products[["latitude", "longitude"]].astype(str).replace(",", ".", regex=True)
+    given = given.apply(pd.to_numeric, errors="coerce")
+    valid = given["latitude"].between(-90, 90) & given["longitude"].between(-180, 180) & given.ne(0).any(axis=1)
     rows = zip(valid, given["latitude"], given["longitude"], products["location"], strict=True)
     places = [
         Place(latitude, longitude, "coordinates") if known else locate(location) or UNKNOWN
@@ -97,9 +111,11 @@ def clean_products(
     raw = raw.reset_index(drop=True)
     products = clean_cells(raw)
     products = reject(products, products["id"].isna(), "no id")
-    products = reject(products, older_rows(products), "another row of the same id")
+    older, unreadable = older_rows(products)
+    products = reject(products, older, "another row of the same id")
     for column in COLUMNS[1:]:
         products = reject(products, products[column].isna(), f"no {column}")
+    products = reject(products, ~products["category"].str.fullmatch(CATEGORY).astype(bool), "category is no text")
     products["price"] = map_cells(parse_price, products["price"]).astype("float64")
     products = reject(products, products["price"].isna(), "price is no amount in pounds")
     outside = ~products["price"].between(min_price, max_price)
@@ -122,6 +138,7 @@ def clean_products(
         "rows in": len(raw),
         "rejected": rejected,
         "rows out": len(products),
+        "create_time that cannot be read, of a repeated id": unreadable,
         "banners removed": int((with_banner & ~still).sum()),
         "descriptions that still say Posted by": products.loc[still, "id"].tolist(),
         "located by": products["place_rule"].value_counts().to_dict(),
@@ -139,9 +156,11 @@ def count_photos(folder: DataFolder, products: pd.DataFrame, duplicates: dict[st
     if not folder.images_table.exists():
         return f"not counted, because {folder.images_table.name} is missing"
     images = read_table(folder.images_table, "download_products_table.py", ("id", "product_id"))
-    listing_of_photo = dict(zip(images["id"], images["product_id"].replace(duplicates), strict=True))
+    rows = image_rows(images.to_dict("records")).items()
+    listing_of_photo = {name: duplicates.get(row["product_id"], row["product_id"]) for name, row in rows}
+    stems = {stem for name in listing_of_photo for stem in (name, photo_stem(name))}
     clean_ids = set(products["id"])
-    photos = sorted(listing_of_photo.keys() | photo_files(folder.images).keys())
+    photos = sorted(listing_of_photo.keys() | photo_files(folder.images).keys() - stems)
     return {
         "photos": len(images),
         "photos without clean listing": [photo for photo in photos if listing_of_photo.get(photo) not in clean_ids],

@@ -202,7 +202,7 @@ def create_app(api: Api, host: str = "127.0.0.1") -> FastAPI:
     routes.post("/api/category", response_model=Categories)(api.category)
     routes.post("/api/price", response_model=PriceEstimate)(api.price)
     routes.post("/api/rank", response_model=Ranking, response_model_exclude_none=True)(api.rank)
-    routes.get("/photos/{image_id}", response_class=Response)(api.photo)
+    routes.get("/photos/{image_id:path}", response_class=Response)(api.photo)
     routes.get("/health")(api.health)
     routes.get("/", include_in_schema=False)(lambda: FileResponse(ROOT / "web" / "index.html"))
     app.include_router(routes)

@@ -26,7 +26,7 @@ from clean_tabular_data import COLUMNS, clean_products
 from download_products_table import download_table
 from marketplace.command_line import positive_int
 from marketplace.data_folder import ROOT, DataFolder
-from marketplace.database_source import find_database
+from marketplace.database_source import find_source
 from marketplace.gazetteer import place_key, towns_by_name
 from marketplace.listing_text import clean_description, clean_product_name, is_null, normalised_text, parse_price
 from marketplace.listings import read_table, split_of, write_table
@@ -34,7 +34,7 @@ from marketplace.listings import read_table, split_of, write_table
 
 def download(folder: DataFolder) -> int:
     """Our download of the sample's products; the number of rows."""
-    return download_table(find_database(folder, None), "products", folder.products_table)
+    return download_table(find_source(folder), "products", folder.products_table)
 
 
 def straightforward_download(folder: DataFolder) -> int:

@@ -32,7 +32,7 @@ from evaluation.tables import dataset_name, environment
 from marketplace.command_line import argument_parser, positive_int, run
 from marketplace.data_folder import DataFolder
 from marketplace.listings import load_main_categories, load_products
-from marketplace.photos import Photos, load_photos
+from marketplace.photos import Photos, load_photos, photo_files, photo_stem
 from models import CombinedModel, ImageModel
 from models.device import has_fast_bfloat16
 from models.image_weights import PRETRAINED_SIZE
@@ -247,8 +247,8 @@ def main() -> None:
     products = load_products(arguments.data_dir)
     classes = len(load_main_categories(arguments.data_dir))
     photos = load_photos(arguments.data_dir, products, arguments.image_size)
-    folder = DataFolder(arguments.data_dir).clean_images(arguments.image_size)
-    paths = [folder / f"{image_id}.jpg" for image_id in photos.image_ids]
+    files = photo_files(DataFolder(arguments.data_dir).clean_images(arguments.image_size))
+    paths = [files[photo_stem(image_id)] for image_id in photos.image_ids]
     _, first = np.unique(photos.product_rows, return_index=True)
     first = first[: arguments.products]
     few = Photos(photos.pixels[first], [photos.image_ids[i] for i in first], np.arange(len(first)), {})

@@ -1,9 +1,10 @@
-"""Where the tables come from: the database, its address and credentials, and the rows of a table.
+"""Where the tables come from: CSV files or the database, its address and credentials, and the rows of a table.
 
 Used by download_products_table.py. A database is PostgreSQL, reached through psycopg2, or a SQLite file.
 """
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -14,18 +15,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psycopg2.extensions
 import sqlalchemy
 import yaml
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from marketplace.csv_source import KEYS, CsvFiles, column_names, csv_in_folder, record
 from marketplace.data_folder import DataFolder, UserError, first_line
+from marketplace.listing_text import key_text
 
 CONNECT_SECONDS = 10
 ROWS_AT_ONCE = 500
-ID_COLUMNS = ("id", "product_id")
 CREDENTIALS_KEYS = {  # and libpq's names of them; the first four are needed
     "ENDPOINT": "host",
     "USER": "user",
@@ -39,12 +40,15 @@ CREDENTIALS_KEYS = {  # and libpq's names of them; the first four are needed
 }
 OLDER_NAMES = {"HOST": "ENDPOINT", "DBUSER": "USER", "DBPASSWORD": "PASSWORD"}
 NO_SOURCE = (
-    "no source of tables: run python make_sample_marketplace.py for the sample marketplace (then --data-dir "
-    "data/sample), or copy credentials.yaml.example to credentials.yaml and fill in your database."
+    "no source of tables: put products.csv and images.csv into the data folder, or copy credentials.yaml.example to "
+    "credentials.yaml and fill it in, or run python make_sample_marketplace.py and give --data-dir data/sample."
 )
+JOURNAL = "it keeps a journal (WAL), so copy it, with its -wal file, to a folder that may be written to"
 ADVICE = {  # by the beginning of PostgreSQL's SQLSTATE, which errors of the connection have not; the first that fits
-    "42501": "ask for the right to SELECT",
-    "42P01": "check DATABASE and --tables",
+    "42501": "ask for the right to SELECT all of its rows",
+    "42P01": "check DATABASE; of another schema set PGOPTIONS='-c search_path=SCHEMA' and have its USAGE",
+    "SQLITE_CANTOPEN": JOURNAL,
+    "SQLITE_READONLY": JOURNAL,
     "40": "run the command again later",  # a conflict with another transaction
     "53": "run the command again later",  # too many connections
     "57": "run the command again later",  # cancelled, or the server shuts down
@@ -66,45 +70,56 @@ class Database:
     identity: dict[str, Any]
     password: str = ""
 
-    def rows(self, table: str, needed_columns: tuple[str, ...] = ()) -> Iterator[str]:
+    def rows(self, table: str) -> Iterator[str]:
         """The rows of `table`, each as the text of a JSON object, a few in memory at a time; ids are texts.
 
         PostgreSQL makes the JSON itself: times in ISO 8601, and as text what JSON has no type for. Raises UserError
-        when the table cannot be read or lacks one of `needed_columns`.
+        when the table cannot be read, lacks a column, or has rows that the server would hide.
         """
         target = sqlalchemy.table(table)
         query = sqlalchemy.select(sqlalchemy.text("*")).select_from(target)
-        encode = json.JSONEncoder(ensure_ascii=False, default=bytes.hex).encode
-        with self._connection() as connection:
-            names = list(connection.execute(query.limit(0)).keys())
-            if missing := [name for name in needed_columns if name not in names]:
-                raise UserError(f"the table {table} has no column {', '.join(missing)}: add it, or correct its name.")
-            columns: list[sqlalchemy.ColumnElement] = [sqlalchemy.column(name) for name in names]
-            texts = [sqlalchemy.cast(column, sqlalchemy.Text).label(column.name) for column in columns]
-            chosen = [text if text.name in ID_COLUMNS else column for text, column in zip(texts, columns, strict=True)]
-            query = sqlalchemy.select(*chosen).select_from(target)
-            if self.engine.name == "postgresql":
-                record = sqlalchemy.func.row_to_json(query.subquery().table_valued())
-                query = sqlalchemy.select(sqlalchemy.cast(record, sqlalchemy.Text))
+        postgresql = self.engine.name == "postgresql"
+        with self._connection(table) as connection:
+            if postgresql:
+                connection.execute(sqlalchemy.text("SET LOCAL row_security = off"))  # an error, where it hides rows
+            headers = list(connection.execute(query.limit(0)).keys())
+            names = column_names(headers, table, self.place)
+            if postgresql:
+                columns: dict[str, Any] = dict(zip(names, map(sqlalchemy.column, headers), strict=True))
+                columns |= {name: sqlalchemy.cast(columns[name], sqlalchemy.Text) for name in KEYS if name in names}
+                labelled = [column.label(name) for name, column in columns.items()]
+                inner = sqlalchemy.select(*labelled).select_from(target).subquery()
+                as_json = sqlalchemy.cast(sqlalchemy.func.row_to_json(inner.table_valued()), sqlalchemy.Text)
+                query = sqlalchemy.select(as_json, *(inner.c[name] for name in KEYS if name in names))
             for row in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query):
-                yield row[0] if self.engine.name == "postgresql" else encode(dict(zip(names, row, strict=True)))
+                if not postgresql:
+                    yield record(dict(zip(names, row, strict=True)))
+                    continue
+                text, *keys = row
+                yield text if keys == list(map(key_text, keys)) else record(json.loads(text))
 
     @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlalchemy.Connection]:
+    def _connection(self, table: str) -> Iterator[sqlalchemy.Connection]:
         """A connection; an error of the database becomes a UserError with the first line of the driver's message."""
         try:
             with self.engine.connect() as connection:
                 yield connection
         except (SQLAlchemyError, psycopg2.Error, sqlite3.Error, UnicodeDecodeError) as error:
             cause = getattr(error, "orig", None) or error
-            state = getattr(cause, "pgcode", "SQLite") or "no SQLSTATE"
+            state = str(getattr(cause, "pgcode", None) or getattr(cause, "sqlite_errorname", "no SQLSTATE"))
             advice = next(text for beginning, text in ADVICE.items() if state.startswith(beginning))
-            message = f"{self.place} cannot be read ({first_line(cause)}): {advice}."
-            raise UserError(message.replace(self.password or "\n", "***")) from None
+            reason = first_line(cause)
+            if not self.password.isalpha():  # a word that the message may have by chance
+                reason = reason.replace(self.password or "\n", "***")
+            if state == "42P01":
+                inspector = sqlalchemy.inspect(self.engine)
+                schemas = [schema for schema in inspector.get_schema_names() if inspector.has_table(table, schema)]
+                reason += f"; schemas with a table of that name: {', '.join(schemas) or 'none'}"
+            raise UserError(f"{self.place} cannot be read ({reason}): {advice}.") from None
 
 
-def find_database(folder: DataFolder, credentials: Path | None, timeout: float = 60) -> Database:
-    """The first that exists of: `credentials`, marketplace.db, DATABASE_URL, ./credentials.yaml.
+def find_source(folder: DataFolder, credentials: Path | None = None, timeout: float = 60) -> Database | CsvFiles:
+    """The first that exists of: `credentials`, marketplace.db, products.csv, DATABASE_URL, ./credentials.yaml.
 
     `timeout` is the longest silence of a server in seconds. Raises UserError when there is none or it is not usable.
     """
@@ -112,6 +127,8 @@ def find_database(folder: DataFolder, credentials: Path | None, timeout: float =
         return database_from_credentials(credentials, timeout)
     if folder.database.exists():
         return sqlite_database(folder.database, "data folder")
+    if "products" in (csv_files := csv_in_folder(folder.path)).paths:
+        return csv_files
     if os.environ.get("DATABASE_URL"):
         return database_from_url(os.environ["DATABASE_URL"], timeout)
     if Path("credentials.yaml").exists():
@@ -125,12 +142,17 @@ def sqlite_database(path: Path, found_in: str) -> Database:
         raise UserError(f"the SQLite database {path} of {found_in} is missing: check the path.")
     for kind in ("DATE", "DATETIME", "TIMESTAMP"):
         sqlite3.register_converter(kind, lambda time: (time[:10] + time[10:].replace(b" ", b"T", 1)).decode())
-    file, query = f"file:{quote(str(path.resolve()))}", {"mode": "ro", "uri": "true"}
-    url = sqlalchemy.URL.create("sqlite", database=file, query=query)
-    engine = sqlalchemy.create_engine(url, connect_args={"detect_types": sqlite3.PARSE_DECLTYPES})
+
+    def connect() -> sqlite3.Connection:
+        file = f"{path.resolve().as_uri()}?mode=ro"
+        connection = sqlite3.connect(file, uri=True, detect_types=sqlite3.PARSE_DECLTYPES)
+        connection.text_factory = functools.partial(str, encoding="utf-8", errors="surrogateescape")
+        return connection
+
     files = [path, path.with_name(f"{path.name}-wal")]  # what was written and not yet merged
     times = [file.stat().st_mtime_ns for file in files if file.exists()]
     identity = {"database": str(path.resolve()), "modified": max(times)}
+    engine = sqlalchemy.create_engine("sqlite://", creator=connect)
     return Database(engine, f"the SQLite database {path}", found_in, identity)
 
 

@@ -23,6 +23,10 @@ import numpy as np
 
 COUNTRY_CODES = frozenset({"GB", "IM", "JE", "GG"})
 MIN_POPULATION = 500
+COUNTRY = frozenset({"uk", "gb", "united kingdom", "great britain"})
+NATIONS = frozenset({"england", "scotland", "wales", "northern ireland", "ni"})
+# behind the county or instead of it: `Reading, Berkshire RG1 1AA`, `Reading, RG1`
+POSTCODE = re.compile(r"[\s,]+[a-z]{1,2}[0-9][a-z0-9]?(?: ?[0-9][a-z]{2})?(?=\s*(?:,|$))", re.IGNORECASE)
 MAX_COUNTY_KM = 80  # from a town to the centre of its county
 EARTH_RADIUS_KM = 6371.0088
 WORD = re.compile(r"[^\W_]+")
@@ -66,7 +70,8 @@ def towns_by_name() -> dict[str, list[Point]]:
     towns.sort(key=lambda town: (-town["population"], town["geonameid"]))
     by_name: dict[str, list[Point]] = defaultdict(list)
     for town in towns:
-        for key in {place_key(name) for name in (town["name"], *town["alternatenames"])}:
+        names = [town["name"], *(name for name in town["alternatenames"] if len(name) > 3)]  # `SK` is Saskatchewan
+        for key in set(map(place_key, names)):
             by_name[key].append((town["latitude"], town["longitude"]))
     return by_name
 
@@ -87,12 +92,12 @@ def nearest_town(name: str, centre: Point) -> Point | None:
 
 @functools.lru_cache(10_000)  # queries come from anywhere
 def locate(location: str) -> Place | None:
-    """The place of `Town, County`; None where the county is unknown."""
-    names = [key for key in map(place_key, location.split(",")) if key]
+    """The place of `Town, County`; None where the county, or a last name behind it, is unknown (`York, PA, USA`)."""
+    names = [key for key in map(place_key, POSTCODE.sub("", location).split(",")) if key and key not in COUNTRY]
     counties = names[1:] or names
     centres = [county_centres().get(name) or next(iter(towns_by_name().get(name, [])), None) for name in counties]
-    centre = next(filter(None, reversed(centres)), None)  # `Ashford, Surrey, UK` is in Surrey
-    if centre is None:
+    centre = next(filter(None, reversed(centres)), None)  # `Ashford, Surrey, England` is in Surrey
+    if centre is None or (centres[-1] is None and counties[-1] not in NATIONS):
         return None
     for position, name in enumerate(names):
         if town := nearest_town(name, centre):

@@ -1,20 +1,23 @@
-"""Functions on one text of a listing: cleaning, normalisation for comparisons, and parsing of prices."""
+"""Functions on one text of a listing: keys, cleaning, normalisation for comparisons, and parsing of prices."""
 
 import re
 import unicodedata
+import uuid
+from typing import Any
 
 from marketplace.data_folder import QueryError
 
 MAX_CHARACTERS = 20_000  # of the text of a query
 MAX_NAME = 80  # characters of a name that is taken from the text
-NULL_TEXTS = frozenset({"", "n/a", "null", "none", "nan", "<na>"})
+NULL_TEXTS = frozenset({"", "n/a", "null", "none", "nan", "<na>", "\\n"})
 
-# Control characters, marks of writing direction, lone surrogates, private-use bullets: no readable text.
-INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufffe\uffff]"
-    "|[\ud800-\udfff\ue000-\uf8ff]"
-)
-LINE_BREAK = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+# Bytes of Windows-1252 that were read as Latin-1 or, with surrogateescape, as UTF-8.
+WINDOWS_1252 = re.compile("[\x80-\x9f\udc80-\udcff]")
+# Control characters and marks of writing direction: nothing is lost without them.
+INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufffe\uffff]")
+# Lone surrogates and private-use characters stand for something that cannot be read.
+UNREADABLE = re.compile("[\ud800-\udfff\ue000-\uf8ff]")
+LINE_BREAK = re.compile("\r\n?|[\x0b\x0c\u2028\u2029]")
 SPACES = re.compile(r"[^\S\n]+")
 SPACE_AROUND_BREAK = re.compile(r" ?\n ?")
 WORD = re.compile(r"[^\W_]+")
@@ -22,8 +25,16 @@ WORD = re.compile(r"[^\W_]+")
 # The page's title: `Oak table | in Wokingham, Berkshire | Gumtree`.
 PAGE_TITLE = re.compile(r"(?: ?\| in [^|]*)? ?\| Gumtree$")
 
-# `£1,250.00`, `1250`, `GBP 20`, `20 GBP`. Not `£1.250`, which may be 1250 or 1.25.
-PRICE = re.compile(r"(?:£|GBP)? ?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(\.[0-9]{1,2})? ?(?:GBP)?")
+# `£1,250.00`, `1250`, `GBP 20`, `20 GBP`, `£1,250 ono`, and a number as programs write it: `1.000` of a numeric(10, 3)
+# is 1. Not `£1.250`, which may be 1250 or 1.25.
+PRICE = re.compile(
+    r"(?:£|GBP)? ?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(\.[0-9]{1,2})? ?(?:GBP)?(?: ?(?:ono|o\.n\.o\.?|or nearest offer))?"
+    r"|[0-9]+\.[0-9]+",
+    re.IGNORECASE,
+)
+CATEGORY = re.compile(r"(?![\[{]).*[^\W\d_].*")  # has a letter, and is no list and no object
+PLAIN_KEY = re.compile("[0-9a-z_-]+")
+UUID = re.compile(r"\\x[0-9a-f]{32}|\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?", re.IGNORECASE)
 
 # The site's banner, `Posted by SELLER in CATEGORY in TOWN. DATE`.
 MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
@@ -42,9 +53,30 @@ def is_null(text: str) -> bool:
     return text.strip().casefold() in NULL_TEXTS
 
 
+def decode_windows(text: str) -> str:
+    """A text with the characters that its bytes of Windows-1252 mean: 80 is a euro, 92 an apostrophe."""
+    return WINDOWS_1252.sub(lambda match: bytes([ord(match[0]) & 0xFF]).decode("cp1252", "ignore"), text)
+
+
+def key_text(key: Any) -> str | None:
+    """The one form of a key, by which products and images are joined, whatever type a table gives it: `1.0` is `1`, a
+    UUID has hyphens and small letters, a text is in Unicode form NFKC without invisible characters and outer blanks."""
+    if isinstance(key, str) and PLAIN_KEY.fullmatch(key):  # nearly all, and twenty times as fast
+        return key
+    if key is None or key != key:
+        return None
+    if isinstance(key, bytes):
+        key = uuid.UUID(bytes=key) if len(key) == 16 else key.decode(errors="surrogateescape")
+    text = unicodedata.normalize("NFKC", decode_windows(str(key)))
+    text = " ".join("".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf")).split())
+    if UUID.fullmatch(text):
+        return str(uuid.UUID(text.removeprefix("\\x")))
+    return re.sub(r"^(-?[0-9]+)\.0+$", r"\1", text)
+
+
 def clean_text(text: str) -> str:
     """A text of readable characters, with line feeds as line ends, single spaces, and no space at the ends."""
-    text = INVISIBLE.sub("", LINE_BREAK.sub("\n", text))
+    text = UNREADABLE.sub("", INVISIBLE.sub("", LINE_BREAK.sub("\n", decode_windows(text))))
     return SPACE_AROUND_BREAK.sub("\n", SPACES.sub(" ", text)).strip()
 
 
@@ -102,6 +134,6 @@ def normalised_text(text: str) -> str:
 
 
 def parse_price(price: str) -> float | None:
-    """A price in pounds, or None where it is no amount in pounds (`POA`, `€5`, `£5 each`, `1.250`)."""
-    match = PRICE.fullmatch(price)
-    return float(match[1].replace(",", "") + (match[2] or "")) if match else None
+    """A price in pounds, or None where it is no amount in pounds (`POA`, `€5`, `£5 each`, `£1.250`)."""
+    match = PRICE.fullmatch(" ".join(INVISIBLE.sub("", decode_windows(price)).split()))
+    return float((match[1] or match[0]).replace(",", "") + (match[2] or "")) if match else None

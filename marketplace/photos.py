@@ -1,8 +1,9 @@
-"""Photos: which files are photos, how one is cleaned, the folder of clean ones, and their pixels as arrays.
+"""Photos: which file is which photo, how one is cleaned, the folder of clean ones, and their pixels as arrays.
 
 Every worker process imports this module, so it imports no pandas.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import io
@@ -10,6 +11,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -20,7 +22,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -28,12 +31,15 @@ from PIL import Image, ImageOps
 import marketplace
 from marketplace.command_line import progress_bar
 from marketplace.data_folder import DataFolder, UserError, first_line, read_json, write_json, write_whole
+from marketplace.listing_text import key_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PHOTO_SIZE = 64  # side of the clean photos in pixels, unless a network was pretrained on larger ones
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif")  # in any case
+MAX_STEM = 240  # characters; file systems allow names of 255 bytes
+LINK = re.compile(r"\s*https?://", re.IGNORECASE)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 MAX_PIXELS = 120_000_000  # the largest phone cameras have 108 megapixels; more is refused as a decompression bomb
 MAX_PHOTO_BYTES = 20_000_000
@@ -54,11 +60,33 @@ class PhotoError(Exception):
     """A photo that is rejected; the message is the reason, the same for all photos with the same fault."""
 
 
+def image_rows(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The rows of the images table by image id; of several rows of one id the first with a link, else the first."""
+    chosen: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: not LINK.match(str(row.get("bucket_link")))):
+        chosen.setdefault(key_text(row.get("id")) or "", row | {"product_id": key_text(row.get("product_id"))})
+    return chosen
+
+
+def photo_stem(image_id: str) -> str:
+    """The name of a photo's file without its ending: the image id, percent-encoded where it is no safe file name."""
+    stem = quote(image_id, safe="", errors="surrogatepass")
+    if len(stem) > MAX_STEM:
+        return hashlib.sha256(stem.encode()).hexdigest()
+    return f"%{ord(stem[0]):02X}{stem[1:]}" if stem.startswith((".", "-")) else stem
+
+
 def photo_files(images: Path) -> dict[str, Path]:
-    """The photos in a folder by image id: its `.jpg` and `.jpeg` files in any case, of one id the last by name."""
-    entries = sorted(os.scandir(images), key=lambda entry: entry.name) if images.is_dir() else []
-    paths = [Path(entry) for entry in entries if entry.is_file()]
-    return {path.stem: path for path in paths if path.suffix.lower() in PHOTO_SUFFIXES}
+    """The photos in a folder by the stem of their file; of several files of one stem the first of PHOTO_SUFFIXES."""
+    paths = [Path(entry) for entry in os.scandir(images) if entry.is_file()] if images.is_dir() else []
+    photos = [path for path in paths if path.suffix.lower() in PHOTO_SUFFIXES]
+    photos.sort(key=lambda path: (path.stem, -PHOTO_SUFFIXES.index(path.suffix.lower()), path.name))
+    return {path.stem: path for path in photos}
+
+
+def photo_file(files: dict[str, Path], image_id: str) -> Path | None:
+    """The file of a photo among `photo_files`, which is named by `photo_stem`, or by a user as the image id is."""
+    return files.get(photo_stem(image_id)) or files.get(image_id)
 
 
 def is_photo(content: bytes) -> bool:
@@ -162,7 +190,7 @@ def clean_file(source: Path, output: Path, size: int) -> str | None:
 
 
 def clean_files(sources: list[Path], outputs: Path, size: int) -> list[str | None]:
-    """Clean photos of one folder into `outputs`, as <image id>.jpg; returns what `clean_file` returns for each.
+    """Clean photos of one folder into `outputs`, under their names as .jpg; returns what `clean_file` returns for each.
 
     Raises OSError when a folder is missing on this machine or an output cannot be written.
     """
@@ -233,6 +261,8 @@ def on_cluster(tasks: list[Task], scheduler: str) -> Iterator[list[Future]]:
     cloudpickle.register_pickle_by_value(marketplace)  # so that workers need Pillow only, not this package
     logging.disable(logging.CRITICAL)  # Dask logs every lost connection; one sentence is enough
     try:
+        # a Client would wait for minutes where the other end is silent
+        asyncio.run(asyncio.wait_for(distributed.core.connect(scheduler), CLUSTER_SECONDS)).abort()
         with distributed.Client(scheduler, timeout=CLUSTER_SECONDS) as client:
             client.wait_for_workers(1, CLUSTER_SECONDS)
             pool = client.get_executor(pure=False)
@@ -255,22 +285,22 @@ def clean_photos(
     scheduler: str | None,
     results: dict[str, str | None],
 ) -> None:
-    """Clean photos, given by image id, and add the result of `clean_file` for each to `results` as it is finished.
+    """Clean photos, given by the stem of their file, and add the result of `clean_file` for each to `results` at once.
 
     Raises UserError when the workers fail.
     """
-    ids = list(photos)
-    parts = [ids[start : start + TASK_PHOTOS] for start in range(0, len(ids), TASK_PHOTOS)]
-    tasks = [([photos[image_id] for image_id in part], outputs, size) for part in parts]
+    names = list(photos)
+    parts = [names[start : start + TASK_PHOTOS] for start in range(0, len(names), TASK_PHOTOS)]
+    tasks = [([photos[name] for name in part], outputs, size) for part in parts]
     cleaning = on_cluster(tasks, scheduler) if scheduler else on_this_machine(tasks, workers)
-    with cleaning as futures, progress_bar(len(ids), "cleaning photos") as advance:
+    with cleaning as futures, progress_bar(len(names), "cleaning photos") as advance:
         for part, future in zip(parts, futures, strict=True):
             results |= zip(part, future.result(SILENCE_SECONDS if scheduler else None), strict=True)
             advance(len(part))
 
 
 def read_manifest(path: Path) -> dict[str, list[int]]:
-    """Size and mtime_ns of the source of each clean photo by image id; empty when missing, broken or old."""
+    """Size and mtime_ns of the source of each clean photo by the stem of its file; empty if missing, broken or old."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         manifest = json.loads(path.read_bytes())
         if manifest["version"] == MANIFEST_VERSION and isinstance(manifest["photos"], dict):
@@ -290,7 +320,7 @@ def clean_folder(images: Path, folder: DataFolder, size: int, workers: int, sche
     outputs, manifest_path = folder.clean_images(size).absolute(), folder.clean_images_manifest(size)
     photos = photo_files(images.absolute())
     if not photos:
-        raise UserError(f"{images} holds no .jpg or .jpeg file: put the photos there, or name another with --images.")
+        raise UserError(f"{images} holds no .jpg, .png or other photo: put photos there, or name another by --images.")
     if outputs.resolve() == images.resolve():
         raise UserError(f"{images} holds photos that are clean already: name the folder of the raw ones with --images.")
     outputs.mkdir(parents=True, exist_ok=True)
@@ -324,6 +354,7 @@ def clean_folder(images: Path, folder: DataFolder, size: int, workers: int, sche
         "cleaned": len(clean) - skipped,
         "skipped": skipped,
         "rejected": rejected,
+        "files not used": sorted(set(os.listdir(images)) - {path.name for path in photos.values()}),
         "removed": len(removed),
         "seconds": round(time.monotonic() - start, 2),
     }
@@ -376,11 +407,12 @@ def load_photos(data_dir: str | Path, products: "pd.DataFrame", image_size: int 
         raise UserError(
             f"{directory} is missing: run clean_images.py --size {image_size} --data-dir {folder.path} first."
         )
-    images = read_json(folder.images_table, "download_products_table.py")
+    images = image_rows(read_json(folder.images_table, "download_products_table.py"))
     kept_id = read_json(folder.duplicates, "clean_tabular_data.py")
     row_of = {product_id: row for row, product_id in enumerate(products["id"])}
-    rows = {image["id"]: row_of.get(kept_id.get(image["product_id"], image["product_id"])) for image in images}
-    files = photo_files(directory)
+    rows = {name: row_of.get(kept_id.get(row["product_id"], row["product_id"])) for name, row in images.items()}
+    clean = photo_files(directory)
+    files = {name: path for name in rows if (path := photo_file(clean, name))}
     photos = sorted((row, name) for name, row in rows.items() if row is not None and name in files)
     pixels = np.empty((len(photos), image_size, image_size, 3), np.uint8)
 

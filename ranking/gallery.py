@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marketplace.data_folder import DataFolder
-from marketplace.photos import PHOTO_SUFFIXES, PhotoError, clean_photo
+from marketplace.photos import PHOTO_SUFFIXES, PhotoError, clean_photo, photo_stem
 
 PHOTO_SIZE = 240  # pixels
 QUALITY = 82
@@ -38,7 +38,7 @@ def photo_jpeg(paths: Sequence[Path], size: int = PHOTO_SIZE) -> bytes | None:
         try:
             with open(path, "rb") as file:
                 picture = clean_photo(file, size)
-        except (PhotoError, OSError):
+        except (PhotoError, OSError, ValueError):  # ValueError: no possible name of a file
             continue
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=QUALITY)
@@ -57,8 +57,9 @@ def photo_tag(paths: Sequence[Path], description: str) -> str:
 
 def photo_paths(folder: DataFolder, image_ids: Sequence[str], image_size: int) -> list[Path]:
     """Where the photos of a listing may be: the raw ones first, for they are larger, then the clean ones."""
-    raw = [folder.images / f"{name}{ending}" for name in image_ids for ending in PHOTO_SUFFIXES]
-    return raw + [folder.clean_images(image_size) / f"{name}.jpg" for name in image_ids]
+    stems = [stem for image_id in image_ids for stem in (image_id.replace("/", "%2F"), photo_stem(image_id))]
+    names = [f"{stem}{suffix}" for stem in stems for suffix in (*PHOTO_SUFFIXES, *map(str.upper, PHOTO_SUFFIXES))]
+    return [place / name for place in (folder.images, folder.clean_images(image_size)) for name in names]
 
 
 def gallery_page(

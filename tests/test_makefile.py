@@ -12,11 +12,21 @@ from repository import ROOT
 NOTEBOOKS = sorted(path.stem for path in ROOT.glob("*.ipynb"))
 # `python -m evaluation.run_notebook NOTEBOOK COPY ...` writes the copy twice, as papermill saves it after every cell
 PYTHON = """#!/bin/sh
+[ "$2 $3" = "pip --version" ] && echo pip 1
 [ "$2" = evaluation.run_notebook ] || exit 0
 echo "weights: $IMAGE_WEIGHTS"
 basename "$3" >> "$4"
 sleep 0.3
 basename "$3" >> "$4"
+"""
+# `python3 -m venv --clear .venv`
+BASE_PYTHON = """#!/bin/sh
+[ "$2" = venv ] || exit 0
+rm -rf .venv
+mkdir -p .venv/bin
+cp program .venv/bin/python
+echo "VIRTUAL_ENV='$PWD/.venv'" > .venv/bin/activate
+touch .venv/pyvenv.cfg
 """
 
 
@@ -27,21 +37,18 @@ def project(tmp_path) -> Path:
     for pattern in ("*.ipynb", "*.py", "requirements*", "pyproject.toml"):
         for path in ROOT.glob(pattern):
             (tmp_path / path.name).touch()
-    programs = tmp_path / ".venv" / "bin"
-    programs.mkdir(parents=True)
-    (programs / "python").write_text(PYTHON)
-    (programs / "pip").write_text(f"#!/bin/sh\necho pip 1.0 from {programs}\n")
-    for program in programs.iterdir():
-        program.chmod(0o755)
-    for name in ("installed", "test-installed"):
-        (tmp_path / ".venv" / name).touch()
+    for name, content in {"program": PYTHON, "python3": BASE_PYTHON}.items():
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    make(tmp_path, ".venv/test-installed")
     return tmp_path
 
 
 def environment() -> dict[str, str]:
     """Without what `make test` passes on to a make that it starts."""
     own = ("MAKE", "MFLAGS", "IMAGE_WEIGHTS")
-    return {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    return inherited | {"PYTHON": "./python3"}
 
 
 def make(project: Path, *arguments: str) -> str:
@@ -115,6 +122,25 @@ def test_the_installation_is_bound_by_the_lock(project):
     lines = [line for line in make(project, "-n", "test").splitlines() if "pip install" in line]
     assert len(lines) == 2 and all("--constraint requirements.lock" in line for line in lines)
     assert "--editable ." in lines[0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "ln -sf /gone/python3 .venv/bin/python",
+        "sed -i.old 's/pip --version/no pip/' .venv/bin/python",
+        "rm .venv/bin/activate",
+        "mkdir moved && mv Makefile .venv *.* program python3 moved",
+    ],
+    ids=["Python removed", "no pip", "half built", "moved"],
+)
+def test_an_environment_that_does_not_work_is_built_anew(project, damage):
+    assert "venv" not in make(project, ".venv/test-installed").replace(".venv/test-installed", "")
+    subprocess.run(damage, shell=True, cwd=project, check=True)
+    place = project / "moved" if (project / "moved").exists() else project
+    again = make(place, ".venv/test-installed")
+    assert again.count("-m venv --clear .venv") == 1 and again.count("-m pip install") == 2
+    assert "up to date" in make(place, ".venv/test-installed")
 
 
 def test_serving_sets_up_what_it_needs_and_takes_the_data_folder(project):

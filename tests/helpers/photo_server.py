@@ -68,6 +68,18 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send(PHOTO)
 
+    def answer_later(self, _):
+        self.send(b"", status=429, Retry_After="3600")
+
+    def answer_never(self, _):
+        self.send(b"", status=503, Retry_After="Wed, 21 Oct 99999999999999999999 07:28:00 GMT")
+
+    def answer_headers(self, _):
+        self.send(PHOTO, **{f"X-{number}": "" for number in range(150)})
+
+    def answer_gzip(self, _):
+        self.send(PHOTO, Content_Encoding="gzip")
+
     def answer_down(self, _):
         self.send(b"", status=500)
 

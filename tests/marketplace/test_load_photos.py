@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from clean_tabular_data import count_photos
 from marketplace.data_folder import DataFolder, UserError
 from marketplace.listings import SPLITS, examples_of_split, load_products
 from marketplace.photos import load_photos
@@ -42,6 +43,18 @@ def test_photos_of_a_dropped_copy_belong_to_the_listing_that_was_kept(folder):
     assert np.abs(photos.pixels[:, 0, 0, 0] - [120.0, 40, 0, 80]).max() < 4, (
         "the pixels of an unreadable photo are none"
     )
+
+
+def test_an_image_of_several_rows_belongs_to_the_first_with_a_link(folder):
+    links = {
+        "product-0": None,
+        "product-1": " HTTPS://photos.invalid/a.jpg",
+        "product-2": "https://photos.invalid/b.jpg",
+    }
+    images = [{"id": "a", "product_id": product, "bucket_link": link} for product, link in links.items()]
+    folder.images_table.write_text(json.dumps([*images, {"id": "b\u200b", "product_id": " product-3"}]))
+    assert load_photos(folder.path, PRODUCTS, 8).product_rows.tolist() == [1, 3]
+    assert count_photos(folder, PRODUCTS, {})["clean listings without photo"] == ["product-0", "product-2"]
 
 
 def test_photos_that_cannot_be_used_are_counted_by_reason(folder):

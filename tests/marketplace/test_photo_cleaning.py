@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from photo_samples import content, jpeg, picture, png
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from marketplace.data_folder import UserError
 from marketplace.photos import (
@@ -87,6 +87,20 @@ def test_exif_orientation_is_applied(orientation):
     assert difference(cleaned(photo), straightforward(jpeg(600, 400))) > 10, "without it the photo looks different"
 
 
+@pytest.mark.parametrize("kind", ["eXIf", "zTXt", "XMP"])
+def test_orientation_in_a_png_is_applied(kind):
+    exif, texts = Image.Exif(), PngImagePlugin.PngInfo()
+    exif[0x0112] = 6
+    if kind == "zTXt":
+        texts.add_text("Raw profile type exif", f"\nexif\n{len(exif.tobytes()):8}\n{exif.tobytes().hex()}\n", zip=True)
+    if kind == "XMP":
+        texts.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>', zip=True)
+    options = {"exif": exif} if kind == "eXIf" else {}
+    photo = content(picture(600, 400), "PNG", pnginfo=texts, **options)
+    assert difference(cleaned(photo), straightforward(photo)) < 4
+    assert difference(cleaned(photo), straightforward(jpeg(600, 400))) > 10, "without it the photo looks different"
+
+
 def test_broken_exif_does_not_spoil_a_photo():
     for broken in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(20)):
         assert difference(cleaned(jpeg(90, 60, exif=broken)), straightforward(jpeg(90, 60))) < 4
@@ -161,15 +175,19 @@ def test_photos_by_their_first_bytes():
 
 
 def test_photos_by_their_names(tmp_path):
-    names = ("b.jpeg", "b.jpg", "UPPER.JPG", "two.dots.JpEg", "Ünïcødé 📷.jpg", "notes.txt", "photo.png", ".jpg")
-    for name in names:
+    names = ("b.jpeg", "b.jpg", "b.png", "UPPER.JPG", "two.dots.JpEg", "Ünïcødé 📷.jpg", "notes.txt", "c.jpe", ".jpg")
+    for name in (*names, "d.jfif", "e.PNG", "f.webp"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "link.jpg").symlink_to("nothing.jpg")
     files = photo_files(tmp_path)
-    assert {image_id: path.name for image_id, path in files.items()} == {
+    assert {stem: path.name for stem, path in files.items()} == {
         "UPPER": "UPPER.JPG",
         "b": "b.jpg",
+        "c": "c.jpe",
+        "d": "d.jfif",
+        "e": "e.PNG",
+        "f": "f.webp",
         "two.dots": "two.dots.JpEg",
         "Ünïcødé 📷": "Ünïcødé 📷.jpg",
     }

@@ -63,6 +63,8 @@ def test_faulty_photos_are_rejected_and_named(tmp_path):
     with open(images / "huge.jpg", "wb") as file:
         file.write(good)
         file.truncate(10**9)  # takes no room: the rest is a hole
+    for name in ("good.png", "notes.txt"):
+        (images / name).write_bytes(good)
     os.mkfifo(images / "pipe.jpg")  # to open it would never end
 
     for _ in range(2):
@@ -74,6 +76,7 @@ def test_faulty_photos_are_rejected_and_named(tmp_path):
             "not a JPEG, PNG, WebP or GIF": ["page.jpg"],
             "empty file": ["zero.jpg"],
         }
+        assert cleaning_report(tmp_path)["files not used"] == ["good.png", "notes.txt", "pipe.jpg"]
         assert cleaning_report(tmp_path)["in"] == 6 and list(clean_photos(tmp_path)) == ["good.jpg"]
         assert not leftovers(tmp_path / "clean_images_64")
     assert cleaning_report(tmp_path)["skipped"] == 1
@@ -85,7 +88,7 @@ def test_folders_without_raw_photos(tmp_path):
     folder.images.mkdir()
     (folder.images / "notes.txt").write_text("no photo")
     for images in (folder.images, ROOT / "README.md", tmp_path / "missing"):
-        with pytest.raises(UserError, match=r"holds no \.jpg or \.jpeg file: .* --images"):
+        with pytest.raises(UserError, match=r"holds no \.jpg, \.png or other photo: .* --images"):
             clean_folder(images, folder, 64, workers=1)
     assert not clean_already.exists()
     fill_with_photos(clean_already, 2, 64, 64)

@@ -83,7 +83,7 @@ def test_of_rows_of_one_id_the_latest_stays_then_the_greater():
 def test_prices_are_numbers_or_texts_within_the_range():
     prices = ["£0.09", "£0.10", "£10,000.00", "£10,000.01", "POA", "£0.00", 12.345, 1250.0, 5]
     products, _, report = clean_products(with_each("price", *prices))
-    assert list(products["price"]) == [0.1, 10_000, 12.35, 1250, 5] and products["price"].dtype == np.float64
+    assert list(products["price"]) == [0.1, 10_000, 12.345, 1250, 5] and products["price"].dtype == np.float64
     assert report["rejected"] == {
         "price is no amount in pounds": ["004"],
         "price outside £0.1 to £10000": ["000", "003", "005"],

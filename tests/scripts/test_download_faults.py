@@ -4,14 +4,15 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 
 import pytest
-from marketplace_database import assert_refused, fresh_marketplace, wait_for
+from marketplace_database import assert_refused, fill, fresh_marketplace, product, wait_for
 from postgres_server import free_port
-from repository import ROOT
+from repository import ROOT, run_script
 
 LONG = 150_000  # rows that take more than a second
 CHECK = "check ENDPOINT, PORT, USER, PASSWORD, DATABASE and SSLMODE"
@@ -65,7 +66,7 @@ def test_a_connection_that_fails(changes, words, marketplace):
 @pytest.mark.parametrize(
     ("sqlstate", "advice"),
     [
-        ("42501", "ask for the right to SELECT"),
+        ("42501", "ask for the right to SELECT all of its rows"),
         ("40001", "run the command again later"),  # a replica: canceling statement due to conflict with recovery
         ("57P01", "run the command again later"),
         ("22012", "correct that, and run the command again"),
@@ -79,6 +80,39 @@ def test_a_statement_that_fails(sqlstate, advice, marketplace):
         "category, product_description, price, location FROM old"
     )
     refused(marketplace, f"cannot be read (the reason): {advice}.")
+
+
+def test_what_the_server_hides_is_not_an_empty_table(marketplace):
+    """The password is a word of the sentence, and is not starred out of it."""
+    reader = f"reader_of_{marketplace.database}"
+    marketplace.execute(f"CREATE ROLE {reader} LOGIN PASSWORD 'permission'; GRANT SELECT ON products TO {reader}")
+    marketplace.write_credentials(USER=reader, PASSWORD="permission")
+    for statement, words in (
+        (f"REVOKE SELECT ON products FROM {reader}", "permission denied for table products): ask for the right"),
+        (
+            f"GRANT SELECT ON products TO {reader}; ALTER TABLE products ENABLE ROW LEVEL SECURITY",
+            "affected by row-level security policy",
+        ),
+        ("CREATE SCHEMA sales; ALTER TABLE products SET SCHEMA sales", "schemas with a table of that name: sales)"),
+    ):
+        marketplace.execute(statement)
+        refused(marketplace, words)
+
+
+def test_sqlite_with_a_journal_in_a_folder_that_may_only_be_read(tmp_path):
+    fill(f"sqlite:///{tmp_path}/shop.db", [product(1)], [])
+    with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(0o555 if folder == tmp_path else 0o755)
+    code = f"""
+import os
+from pathlib import Path
+from marketplace.database_source import sqlite_database
+os.geteuid() or os.setuid(65534)  # root may write anywhere
+next(sqlite_database(Path({str(tmp_path / "shop.db")!r}), "here").rows("products"))
+"""
+    assert "it keeps a journal (WAL), so copy it" in run_script("-c", code).stderr
 
 
 def test_a_server_that_connects_and_stays_silent(marketplace):
